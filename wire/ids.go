@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/staging/format"
+)
+
+// EncodeIDs concatenates ids, 32 bytes each.
+func EncodeIDs(dst []byte, ids []chunker.ID) []byte {
+	for i := range ids {
+		dst = append(dst, ids[i][:]...)
+	}
+	return dst
+}
+
+// DecodeIDs reads what EncodeIDs writes; more than MaxOffer ids is an error.
+func DecodeIDs(b []byte) ([]chunker.ID, error) {
+	if len(b)%chunker.IDSize != 0 {
+		return nil, fmt.Errorf("decode ids: %d bytes is not a multiple of %d", len(b), chunker.IDSize)
+	}
+	n := len(b) / chunker.IDSize
+	if n > MaxOffer {
+		return nil, fmt.Errorf("decode ids: %d ids, at most %d in one request", n, MaxOffer)
+	}
+	ids := make([]chunker.ID, n)
+	for i := range ids {
+		copy(ids[i][:], b[i*chunker.IDSize:])
+	}
+	return ids, nil
+}
+
+// Bitmap has one bit for each id of a request: bit i%8 of byte i/8.
+type Bitmap []byte
+
+// NewBitmap has room for n bits, all clear.
+func NewBitmap(n int) Bitmap { return make(Bitmap, (n+7)/8) }
+
+// Set sets bit i.
+func (b Bitmap) Set(i int) { b[i/8] |= 1 << (i % 8) }
+
+// Get reads bit i; bits past the end are clear.
+func (b Bitmap) Get(i int) bool { return i/8 < len(b) && b[i/8]&(1<<(i%8)) != 0 }
+
+// Location is where one id is stored. Found false: nowhere that can be used.
+type Location struct {
+	Found bool
+	Pack  format.PackID
+	Entry format.Entry
+}
+
+// LocationSize is the encoded size of a Location: found u8, kind u8, codec u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32,
+// pack 32 bytes, all little-endian. The id is the one asked for, in order, and not repeated.
+const LocationSize = 20 + 32
+
+// EncodeLocations concatenates locs.
+func EncodeLocations(dst []byte, locs []Location) []byte {
+	for i := range locs {
+		l := &locs[i]
+		var b [LocationSize]byte
+		if l.Found {
+			b[0], b[1], b[2] = 1, byte(l.Entry.Kind), byte(l.Entry.Codec)
+			binary.LittleEndian.PutUint32(b[4:], l.Entry.Ordinal)
+			binary.LittleEndian.PutUint32(b[8:], l.Entry.Offset)
+			binary.LittleEndian.PutUint32(b[12:], l.Entry.Stored)
+			binary.LittleEndian.PutUint32(b[16:], l.Entry.Raw)
+			copy(b[20:], l.Pack[:])
+		}
+		dst = append(dst, b[:]...)
+	}
+	return dst
+}
+
+// DecodeLocations reads the answer to a resolve of ids.
+func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
+	if len(b) != len(ids)*LocationSize {
+		return nil, fmt.Errorf("decode locations: %d bytes for %d ids, want %d", len(b), len(ids), len(ids)*LocationSize)
+	}
+	locs := make([]Location, len(ids))
+	for i := range locs {
+		r := b[i*LocationSize:][:LocationSize]
+		if r[0] == 0 {
+			continue
+		}
+		l := &locs[i]
+		l.Found = true
+		l.Entry = format.Entry{
+			Kind: format.Kind(r[1]), Codec: chunker.Codec(r[2]), ID: ids[i],
+			Ordinal: binary.LittleEndian.Uint32(r[4:]), Offset: binary.LittleEndian.Uint32(r[8:]),
+			Stored: binary.LittleEndian.Uint32(r[12:]), Raw: binary.LittleEndian.Uint32(r[16:]),
+		}
+		copy(l.Pack[:], r[20:])
+	}
+	return locs, nil
+}
