@@ -1,0 +1,42 @@
+# make help lists the targets. Everything that a target needs it sets up itself: Go modules through the module proxy,
+# Debian packages through apt when run as root (otherwise a message names them).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export CGO_ENABLED ?= 0
+CACHE := $(or $(OPENMIGRATE_CACHE),$(shell scripts/cache-dir))
+export OPENMIGRATE_CACHE := $(CACHE)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
+GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
+
+.PHONY: help build test test-short lint fmt bench demo fuzz vectors clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: bin/openmigrate bin/openmigrate-agent ## both binaries into bin/, static
+
+bin/%: $(GO_SOURCES)
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+test: build ## all tests with the race detector (root: block devices; sets up what it needs)
+	scripts/setup test
+	CGO_ENABLED=1 go test -race -timeout 40m ./...
+
+lint: ## gofmt, vet, golangci-lint with the import arrows
+	scripts/lint
+
+bench: build ## the table of docs/BENCHMARKS.md against restic, borg and the machine's limit
+	scripts/setup bench
+	go run ./bench/replication $(BENCH_FLAGS)
+
+demo: build ## a disk replicated, changed, replicated again, both restpoints rebuilt and compared
+	scripts/setup demo
+	scripts/demo
+
+fuzz: ## every decoder for FUZZTIME (default 10s) each
+	scripts/fuzz $(or $(FUZZTIME),10s)
+
+clean: ## remove bin/
+	rm -rf bin
