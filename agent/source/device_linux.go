@@ -86,7 +86,7 @@ func (s *deviceSource) Open(ctx context.Context) (Reader, error) {
 		}
 		return nil, fmt.Errorf("open source %s: %w", s.path, gone(err))
 	}
-	r := &deviceReader{reader{name: s.Name(), f: f, size: size, align: 1}, s}
+	r := &deviceReader{reader{name: s.Name(), f: f, size: size, align: 1, sys: pread}, s}
 	r.check = r.same
 	if direct {
 		r.align = deviceAlign(f)

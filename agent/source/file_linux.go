@@ -43,7 +43,7 @@ func (s *fileSource) Open(ctx context.Context) (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &fileReader{reader{name: s.Name(), f: f, size: st.Size, align: 1}, s.path, st}
+	r := &fileReader{reader{name: s.Name(), f: f, size: st.Size, align: 1, sys: pread}, s.path, st}
 	r.check = r.same
 	if direct {
 		r.align = fileAlign(f, st)

@@ -23,11 +23,19 @@ type reader struct {
 	name  string
 	f     *os.File
 	size  int64
-	align int          // 1: through the page cache
-	check func() error // is it still what was opened?
+	align int                                                       // 1: through the page cache
+	check func() error                                              // is it still what was opened?
+	sys   func(fd int, p []byte, off int64, flags int) (int, error) // preadv2; a test makes it fail
 
 	dontCache atomic.Bool // read with RWF_DONTCACHE until the kernel refuses it
 	dropFirst bool        // drop a range from the page cache before it is read: see deviceSource.Open
+}
+
+func pread(fd int, p []byte, off int64, flags int) (int, error) {
+	if flags == 0 {
+		return unix.Pread(fd, p, off)
+	}
+	return unix.Preadv2(fd, [][]byte{p}, off, flags)
 }
 
 func (r *reader) Size() int64 { return r.size }
@@ -119,14 +127,14 @@ func (r *reader) pread(p []byte, off int64) (n int, err error) {
 			_ = unix.Fadvise(fd, from, to-from, unix.FADV_DONTNEED)
 		}
 		for {
+			flags := 0
 			if r.dontCache.Load() {
-				n, err = unix.Preadv2(fd, [][]byte{p}, off, unix.RWF_DONTCACHE)
-			} else {
-				n, err = unix.Pread(fd, p, off)
+				flags = unix.RWF_DONTCACHE
 			}
+			n, err = r.sys(fd, p, off, flags)
 			switch {
-			case err == unix.EINTR:
-			case r.dontCache.Load() && (err == unix.EOPNOTSUPP || err == unix.EINVAL || err == unix.ENOSYS):
+			case errors.Is(err, unix.EINTR):
+			case flags != 0 && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)):
 				r.dontCache.Store(false)
 			default:
 				return err

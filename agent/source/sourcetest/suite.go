@@ -137,7 +137,7 @@ func Run(t *testing.T, h Harness) {
 		var end, skipped int64
 		for {
 			start, stop, err := r.NextData(end)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -158,7 +158,7 @@ func Run(t *testing.T, h Harness) {
 		if h.Sparse && skipped < 1<<20 {
 			t.Errorf("skipped %d bytes; the hole is 2 MiB", skipped)
 		}
-		if _, _, err := r.NextData(int64(size) + 5); err != io.EOF {
+		if _, _, err := r.NextData(int64(size) + 5); !errors.Is(err, io.EOF) {
 			t.Errorf("NextData beyond the end gives %v, want io.EOF", err)
 		}
 		if start, _, err := r.NextData(1234); err != nil || start != 1234 {
