@@ -263,7 +263,10 @@ type disk struct {
 
 func (d disk) ReadAt(p []byte, off int64) (int, error) {
 	clear(p)
-	n := int(min(int64(len(p)), max(d.size-off, 0)))
+	if off >= d.size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), d.size-off))
 	if off < int64(len(d.head)) {
 		copy(p[:n], d.head[off:])
 	}
