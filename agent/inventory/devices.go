@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,10 +11,11 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// devices lists /sys/block, in the kernel's order of names.
+// devices lists /sys/block: disks first, so that a host of many logical volumes still has them within the limit.
 func (c *collector) devices() {
 	root := c.path("/sys/block")
 	list := slices.DeleteFunc(names(root), func(name string) bool { return attr(filepath.Join(root, name), "hidden") == "1" })
+	slices.SortFunc(list, byImportance)
 	list = cut(c, "devices", list, wire.MaxInventoryDevices)
 	seen := map[string]string{}
 	for _, name := range list {
@@ -30,6 +32,17 @@ func (c *collector) devices() {
 		}
 		c.inv.Devices = append(c.inv.Devices, d)
 	}
+}
+
+// byImportance orders names: disks before others, sdb before sdaa.
+func byImportance(a, b string) int {
+	rank := func(name string) int {
+		if deviceType(name) == "disk" {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 func (c *collector) device(name, dir string) wire.BlockDevice {

@@ -5,13 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/agent/source"
 )
 
 // HostFingerprint tells a host from a copy of it: a hash of the machine id, which a copied disk carries along, and of the UUID
-// that the firmware gives the machine, which it does not. Where there is no such UUID the first disk, in the kernel's order,
+// that the firmware gives the machine, which it does not. Where there is no such UUID the first disk, in the order of names,
 // that has a world wide name or a serial number stands in for it. So a clone has another fingerprint, and a restart, another
 // kernel, a new address and, on all but such hosts, a replaced disk leave it the same. Root is put before every path; empty on a real host.
 //
@@ -29,7 +30,9 @@ func hardwareID(root string) string {
 	if id := attr(filepath.Join(root, "/sys/class/dmi/id"), "product_uuid"); usableUUID(id) {
 		return "dmi " + strings.ToLower(id)
 	}
-	for _, name := range names(filepath.Join(root, "/sys/block")) {
+	list := names(filepath.Join(root, "/sys/block"))
+	slices.SortFunc(list, byImportance)
+	for _, name := range list {
 		if deviceType(name) != "disk" {
 			continue
 		}

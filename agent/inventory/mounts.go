@@ -40,7 +40,13 @@ func (c *collector) filesystems() {
 // deviceName finds the kernel's name of a device number, and gives the number if there is none.
 func (c *collector) deviceName(majorMinor, source string) string {
 	if strings.HasPrefix(majorMinor, "0:") {
-		return strings.TrimPrefix(source, "/dev/")
+		name := strings.TrimPrefix(source, "/dev/")
+		for _, d := range c.inv.Devices {
+			if d.DMName != "" && name == "mapper/"+d.DMName {
+				return d.Name
+			}
+		}
+		return name
 	}
 	if !isMajorMinor(majorMinor) {
 		return clip(majorMinor)

@@ -63,7 +63,9 @@ func (c *collector) platform() {
 		p.Virtualization = "xen"
 	case p.Vendor == "Microsoft Corporation" && p.Product == "Virtual Machine":
 		p.Virtualization = "hyperv"
-	case match(hypervisors, dmi) != "" && (guest || p.Cloud != "aws"): // EC2 also has bare metal
+	case strings.HasSuffix(p.Product, ".metal"), strings.Contains(p.Product, ".metal-"):
+		p.Virtualization = "none" // EC2 has bare metal too
+	case match(hypervisors, dmi) != "":
 		p.Virtualization = match(hypervisors, dmi)
 	case guest:
 		p.Virtualization = "unknown"
