@@ -1,0 +1,148 @@
+package format
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/openmigrate/openmigrate/chunker"
+)
+
+// Kind says what an entry of a pack holds.
+type Kind uint8
+
+// Kinds. Their numbers are part of the format.
+const (
+	KindChunk Kind = 1
+	KindNode  Kind = 2
+)
+
+// PackID names a pack. It is random, and the salt of the pack's key.
+type PackID [32]byte
+
+// String returns id in lower-case hexadecimal.
+func (id PackID) String() string { return hex.EncodeToString(id[:]) }
+
+// Name is the pack's object name.
+func (id PackID) Name() string { s := id.String(); return "packs/" + s[:2] + "/" + s }
+
+// ParsePackID reads the form that String writes.
+func ParsePackID(s string) (PackID, error) {
+	id, err := chunker.ParseID(s)
+	return PackID(id), err
+}
+
+// MarshalText makes JSON show ids as String does.
+func (id PackID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (id *PackID) UnmarshalText(b []byte) error {
+	v, err := ParsePackID(string(b))
+	if err != nil {
+		return err
+	}
+	*id = v
+	return nil
+}
+
+// Entry is one sealed piece of a pack. Offset is from the start of the object, Stored the sealed length with its tag,
+// Raw the length of the content; all in bytes.
+type Entry struct {
+	Kind    Kind
+	Codec   chunker.Codec
+	ID      chunker.ID
+	Ordinal uint32
+	Offset  uint32
+	Stored  uint32
+	Raw     uint32
+}
+
+// entrySize is the encoded length of an Entry: kind u8, codec u8, zero u16, stored u32, raw u32, id [32].
+const entrySize = 44
+
+// tagSize is what sealing adds, in bytes.
+const tagSize = 16
+
+// MarshalEntries encodes a pack's entries in order; offsets and ordinals follow from the order.
+func MarshalEntries(entries []Entry) []byte {
+	return appendEntries(make([]byte, 0, len(entries)*entrySize), entries)
+}
+
+func appendEntries(dst []byte, entries []Entry) []byte {
+	for i := range entries {
+		e := &entries[i]
+		dst = append(dst, byte(e.Kind), byte(e.Codec), 0, 0)
+		dst = binary.LittleEndian.AppendUint32(dst, e.Stored)
+		dst = binary.LittleEndian.AppendUint32(dst, e.Raw)
+		dst = append(dst, e.ID[:]...)
+	}
+	return dst
+}
+
+// UnmarshalEntries reads what MarshalEntries writes and checks every limit. ErrCorrupt, or ErrVersion for a codec or kind
+// that this version does not know.
+func UnmarshalEntries(b []byte) ([]Entry, error) {
+	if len(b)%entrySize != 0 || len(b)/entrySize > MaxEntries {
+		return nil, fmt.Errorf("%w: %d bytes of entries", ErrCorrupt, len(b))
+	}
+	entries := make([]Entry, len(b)/entrySize)
+	off := uint64(headerSize)
+	for i := range entries {
+		r := b[i*entrySize:][:entrySize]
+		e := Entry{
+			Kind: Kind(r[0]), Codec: chunker.Codec(r[1]), Ordinal: uint32(i), Offset: uint32(off),
+			Stored: binary.LittleEndian.Uint32(r[4:]), Raw: binary.LittleEndian.Uint32(r[8:]), ID: chunker.ID(r[12:44]),
+		}
+		if r[2] != 0 || r[3] != 0 {
+			return nil, fmt.Errorf("%w: entry %d: reserved bytes are set", ErrCorrupt, i)
+		}
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+		if off += uint64(e.Stored); off > MaxPack {
+			return nil, fmt.Errorf("%w: entries take more than %d bytes", ErrCorrupt, MaxPack)
+		}
+		entries[i] = e
+	}
+	return entries, nil
+}
+
+// check applies the limits of one entry.
+func (e *Entry) check() error {
+	limit := uint32(chunker.MaxSize)
+	switch e.Kind {
+	case KindChunk:
+	case KindNode:
+		limit = MaxNode
+	default:
+		return fmt.Errorf("%w: kind %d; upgrade this program", ErrVersion, e.Kind)
+	}
+	if e.Codec > chunker.Zstd {
+		return fmt.Errorf("%w: codec %d; upgrade this program", ErrVersion, e.Codec)
+	}
+	switch {
+	case e.ID.IsZero():
+		return fmt.Errorf("%w: an entry for zeros", ErrCorrupt)
+	case e.Raw == 0 || e.Raw > limit:
+		return fmt.Errorf("%w: %d raw bytes", ErrCorrupt, e.Raw)
+	case e.Stored <= tagSize || e.Stored > e.Raw+tagSize:
+		return fmt.Errorf("%w: %d stored bytes for %d", ErrCorrupt, e.Stored, e.Raw)
+	case e.Codec == chunker.Raw && e.Stored != e.Raw+tagSize:
+		return fmt.Errorf("%w: %d stored bytes for %d raw", ErrCorrupt, e.Stored, e.Raw)
+	}
+	return nil
+}
+
+// associated is what an entry's tag covers beside its content: version u16, kind u8, codec u8, raw u32, id [32].
+func (e *Entry) associated(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint16(dst[:0], Version)
+	dst = append(dst, byte(e.Kind), byte(e.Codec))
+	dst = binary.LittleEndian.AppendUint32(dst, e.Raw)
+	return append(dst, e.ID[:]...)
+}
+
+// nonce of an entry: 4 zero bytes, then its ordinal as u64 big-endian.
+func nonce(dst *[12]byte, ordinal uint64) []byte {
+	binary.BigEndian.PutUint64(dst[4:], ordinal)
+	return dst[:]
+}
