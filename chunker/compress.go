@@ -27,7 +27,7 @@ type Compressor struct{ e *zstd.Encoder }
 func NewCompressor() (*Compressor, error) {
 	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-		zstd.WithWindowSize(MaxSize), zstd.WithSingleSegment(true))
+		zstd.WithWindowSize(MaxSize), zstd.WithSingleSegment(true), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		return nil, fmt.Errorf("make compressor: %w", err)
 	}
