@@ -1,0 +1,61 @@
+package catalog
+
+import (
+	"context"
+
+	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// Resolve says where ids are stored: in proven packs where there are any, else in any live one. Places that are
+// quarantined, tombstoned or damaged are never given. At most wire.MaxOffer ids.
+func (c *Catalog) Resolve(ctx context.Context, project string, ids []chunker.ID) ([]wire.Location, error) {
+	return c.resolve(ctx, project, func(p *Pack) bool { return p.State == PackLive }, ids)
+}
+
+// ResolveFor is Resolve for a reader of a machine's restpoints: proven packs, else the machine's own. What another
+// machine wrote and nobody has checked is never given.
+func (c *Catalog) ResolveFor(ctx context.Context, project, machine string, ids []chunker.ID) ([]wire.Location, error) {
+	return c.resolve(ctx, project, func(p *Pack) bool { return p.readable(machine) }, ids)
+}
+
+func (c *Catalog) resolve(ctx context.Context, project string, allowed func(*Pack) bool, ids []chunker.ID) ([]wire.Location, error) {
+	if len(ids) > wire.MaxOffer {
+		return nil, badRequest("%d ids in one request, at most %d", len(ids), wire.MaxOffer)
+	}
+	locs := make([]wire.Location, len(ids))
+	err := c.db.View(ctx, func(r store.Reader) error {
+		p, err := getProject(r, project)
+		if err != nil {
+			return err
+		}
+		l := newLookup(r, p.Number)
+		for i := range ids {
+			if ids[i].IsZero() {
+				continue
+			}
+			if locs[i], err = l.locate(&ids[i], allowed); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return locs, err
+}
+
+// locate finds the best place of an id: proven before unproven.
+func (l *lookup) locate(id *chunker.ID, allowed func(*Pack) bool) (wire.Location, error) {
+	var loc wire.Location
+	err := l.each(id, func(x *indexRow, p *Pack) (bool, error) {
+		if !allowed(p) {
+			return false, nil
+		}
+		proven := !p.Proven.IsZero()
+		if !loc.Found || proven {
+			loc = wire.Location{Found: true, Pack: p.ID, Entry: x.entry}
+		}
+		return proven, nil
+	})
+	return loc, err
+}

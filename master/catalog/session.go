@@ -1,0 +1,342 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// SessionState is where a session stands:
+//
+//	          commit: everything resolves     object is in the bucket
+//	open ───────────────────────────► committing ───────────────────► done
+//	 │ │                                (never goes back: it is finished by
+//	 │ └─ abort ─► failed                whoever comes next, even after a crash)
+//	 └─ lease ran out, or the machine opened another ─► expired
+//
+// Only a session that is open may offer, announce and commit packs. All but done and committing are fenced.
+type SessionState string
+
+// States of sessions.
+const (
+	SessionOpen       SessionState = "open"
+	SessionCommitting SessionState = "committing"
+	SessionDone       SessionState = "done"
+	SessionFailed     SessionState = "failed"
+	SessionExpired    SessionState = "expired"
+)
+
+// Session is a lease of one machine to make one restpoint.
+type Session struct {
+	ID          string             `json:"id"`
+	Number      uint64             `json:"number"` // counts sessions of all machines
+	Project     string             `json:"project"`
+	Machine     string             `json:"machine"`
+	State       SessionState       `json:"state"`
+	Restpoint   string             `json:"restpoint"` // that it makes
+	Parent      string             `json:"parent,omitempty"`
+	Sync        string             `json:"sync,omitempty"`
+	Disks       []wire.SessionDisk `json:"disks"`
+	Opened      time.Time          `json:"opened"`
+	Ended       time.Time          `json:"ended"`
+	Outstanding int                `json:"outstanding"`       // packs announced and not committed
+	Progress    wire.Progress      `json:"progress"`          // when it ended
+	Failure     *wire.Failure      `json:"failure,omitempty"` // failed
+	Decided     *decision          `json:"decided,omitempty"` // committing and done
+}
+
+var sessions = table[Session]{"sessions"}
+
+// keepSessions is how many ended sessions of a machine are kept for people to look at, and for agents whose
+// acknowledgement was lost.
+const keepSessions = 16
+
+// OpenSession opens a session, or continues the one that req.Resume names if it is still live. A machine has one live session: an older one
+// is fenced. The parent is accepted, and with it what the agent need not offer, when it is a listed restpoint of this machine
+// and every disk's base root is what it holds.
+func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.SessionRequest) (wire.Session, error) {
+	if err := checkDisks(req.Disks); err != nil {
+		return wire.Session{}, err
+	}
+	// A commit that was decided is finished before anything else is begun: the chain has no gaps.
+	if err := c.finishLive(ctx, machine); err != nil {
+		return wire.Session{}, err
+	}
+	var s Session
+	var old string
+	var lost []string
+	err := c.db.Update(ctx, func(w store.Writer) error {
+		old, lost = "", nil
+		m, err := getMachine(w, machine)
+		if err != nil {
+			return err
+		}
+		if err := m.access().admitted(); err != nil {
+			return err
+		}
+		project, err := getProject(w, m.Project)
+		if err != nil {
+			return err
+		}
+		live, err := liveSession(w, machine)
+		if err != nil {
+			return err
+		}
+		if live != nil {
+			if live.State == SessionCommitting {
+				return busy("session %s is being committed", live.ID).WithNext("try again")
+			}
+			if req.Resume == live.ID && sameDisks(live.Disks, req.Disks) && c.sessions.renew(live.ID) {
+				s = *live
+				lost, err = lostIDs(w, project.Number)
+				return err
+			}
+			old = live.ID
+			if err := c.endSession(w, live, SessionExpired, nil); err != nil {
+				return err
+			}
+		}
+		number, err := nextUint(w, metaSessionSeq)
+		if err != nil {
+			return err
+		}
+		s = Session{
+			ID: newID(), Number: number, Project: m.Project, Machine: machine, State: SessionOpen, Restpoint: newID(),
+			Sync: req.Sync, Disks: req.Disks, Opened: c.clock.Now(),
+		}
+		if lost, err = lostIDs(w, project.Number); err != nil {
+			return err
+		}
+		ok, err := acceptParent(w, machine, &req)
+		if err != nil {
+			return err
+		}
+		if ok && len(lost) <= maxLost {
+			s.Parent = req.Parent
+		}
+		if req.Inventory != nil {
+			m.Inventory = req.Inventory
+			if err := putMachine(w, &m); err != nil {
+				return err
+			}
+		}
+		if err := w.Put(tableLive, []byte(machine), []byte(s.ID)); err != nil {
+			return err
+		}
+		if err := w.Put(tableMachineSession, under(machine, u64(s.Number)), []byte(s.ID)); err != nil {
+			return err
+		}
+		return sessions.put(w, []byte(s.ID), s)
+	})
+	if err != nil {
+		return wire.Session{}, err
+	}
+	if old != "" {
+		c.sessions.drop(old)
+		c.progress.drop(old)
+	}
+	c.sessions.grant(s.ID)
+	if s.Parent == "" {
+		lost = nil // all is offered anyway
+	}
+	return wire.Session{ID: s.ID, Restpoint: s.Restpoint, Parent: s.Parent, Lost: lost, Lease: c.sessionLease()}, nil
+}
+
+func (c *Catalog) sessionLease() wire.SessionLease {
+	return wire.SessionLease{TTL: wire.Duration(c.opt.SessionTTL)}
+}
+
+func checkDisks(disks []wire.SessionDisk) error {
+	if len(disks) == 0 || len(disks) > wire.MaxDisks {
+		return badRequest("%d disks in a session, want 1 to %d", len(disks), wire.MaxDisks)
+	}
+	seen := make(map[string]bool, len(disks))
+	for _, d := range disks {
+		if d.ID == "" || len(d.ID) > wire.MaxNameLength || len(d.Name) > wire.MaxNameLength {
+			return badRequest("disk id %.64q or name %.64q is empty or too long", d.ID, d.Name)
+		}
+		if seen[d.ID] {
+			return badRequest("two disks have the id %.64q", d.ID)
+		}
+		seen[d.ID] = true
+		if err := (chunker.Layout{Size: d.Size, ChunkSize: d.ChunkSize}).Check(); err != nil {
+			return badRequest("disk %.64q: %v", d.ID, err)
+		}
+	}
+	return nil
+}
+
+// sameDisks reports whether a resumed session is about the same disks: their base roots do not matter any more.
+func sameDisks(a, b []wire.SessionDisk) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].ID != b[i].ID || a[i].Size != b[i].Size || a[i].ChunkSize != b[i].ChunkSize {
+			return false
+		}
+	}
+	return true
+}
+
+// acceptParent checks what the agent says that its base is. Disks that the parent does not have are new and have no base root.
+func acceptParent(r store.Reader, machine string, req *wire.SessionRequest) (bool, error) {
+	if req.Parent == "" {
+		return false, nil
+	}
+	p, err := restpoints.get(r, []byte(req.Parent))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if p.Machine != machine || p.State == RestpointRemoving {
+		return false, nil
+	}
+	for _, d := range req.Disks {
+		base := p.disk(d.ID)
+		switch {
+		case d.BaseRoot == "":
+		case base == nil || base.ChunkSize != d.ChunkSize || base.Root.String() != d.BaseRoot:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// liveSession returns a machine's session that is open or committing; nil when there is none.
+func liveSession(r store.Reader, machine string) (*Session, error) {
+	id, err := r.Get(tableLive, []byte(machine))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := sessions.get(r, id)
+	if err != nil {
+		return nil, fmt.Errorf("read live session of machine %s: %w", machine, err)
+	}
+	return &s, nil
+}
+
+// getSession returns a machine's session: CodeNotFound for another's.
+func getSession(r store.Reader, machine, id string) (Session, error) {
+	s, err := sessions.get(r, []byte(id))
+	if errors.Is(err, store.ErrNotFound) || err == nil && s.Machine != machine {
+		return s, notFound("machine %s has no session %.64q", machine, id).WithNext("open a new one")
+	}
+	return s, err
+}
+
+// openSession returns a session that may work; CodeFenced for any other. Every call of an agent goes through here, in the
+// transaction in which it reads or writes.
+func (c *Catalog) openSession(r store.Reader, machine, id string) (Session, error) {
+	s, err := getSession(r, machine, id)
+	if err != nil {
+		return s, err
+	}
+	if s.State != SessionOpen {
+		return s, fenced("session %s is %s", id, s.State)
+	}
+	if !c.sessions.alive(id) {
+		return s, fenced("session %s was not renewed in time", id)
+	}
+	return s, nil
+}
+
+// endSession moves a session to an end in which it has made nothing. Its pins are cleaned up later: a collector looks only at those of
+// live sessions.
+func (c *Catalog) endSession(w store.Writer, s *Session, state SessionState, f *wire.Failure) error {
+	s.State, s.Ended, s.Failure = state, c.clock.Now(), f
+	s.Progress, _ = c.progress.get(s.ID)
+	if err := w.Put(tableDirty, []byte(s.ID), nil); err != nil {
+		return err
+	}
+	if err := w.Delete(tableLive, []byte(s.Machine)); err != nil {
+		return err
+	}
+	return sessions.put(w, []byte(s.ID), *s)
+}
+
+// RenewSession keeps a session alive and notes its progress.
+func (c *Catalog) RenewSession(ctx context.Context, machine, session string, p wire.Progress) (wire.SessionLease, error) {
+	err := c.db.View(ctx, func(r store.Reader) error {
+		s, err := getSession(r, machine, session)
+		if err != nil {
+			return err
+		}
+		if s.State == SessionCommitting || s.State == SessionDone {
+			return nil // the agent may not know yet
+		}
+		if _, err := c.openSession(r, machine, session); err != nil {
+			return err
+		}
+		if !c.sessions.renew(session) {
+			return fenced("session %s was not renewed in time", session)
+		}
+		p.Phase, p.Message = cut(p.Phase), cut(p.Message)
+		c.progress.set(session, p)
+		return nil
+	})
+	if err != nil {
+		return wire.SessionLease{}, err
+	}
+	c.seen.set(machine, c.clock.Now())
+	return c.sessionLease(), nil
+}
+
+// AbortSession ends a session that can not be finished. It is idempotent.
+func (c *Catalog) AbortSession(ctx context.Context, machine, session string, f wire.Failure) error {
+	now := c.clock.Now()
+	err := c.db.Update(ctx, func(w store.Writer) error {
+		s, err := getSession(w, machine, session)
+		if err != nil {
+			return err
+		}
+		switch s.State {
+		case SessionFailed, SessionExpired:
+			return nil
+		case SessionCommitting, SessionDone:
+			return conflict("session %s is %s", session, s.State)
+		}
+		m, err := getMachine(w, machine)
+		if err != nil {
+			return err
+		}
+		m.addEvents(now, f.Events...)
+		m.addEvents(now, wire.Event{Time: now, Level: "error", Code: cut(f.Code), Message: "session aborted: " + cut(f.Message)})
+		if err := putMachine(w, &m); err != nil {
+			return err
+		}
+		return c.endSession(w, &s, SessionFailed, &wire.Failure{Code: cut(f.Code), Message: cut(f.Message)})
+	})
+	if err != nil {
+		return err
+	}
+	c.sessions.drop(session)
+	c.progress.drop(session)
+	return nil
+}
+
+// Session returns a session for people to look at; CodeNotFound.
+func (c *Catalog) Session(ctx context.Context, id string) (Session, error) {
+	var s Session
+	err := c.db.View(ctx, func(r store.Reader) (err error) {
+		s, err = sessions.get(r, []byte(id))
+		if errors.Is(err, store.ErrNotFound) {
+			return notFound("there is no session %.64q", id)
+		}
+		return err
+	})
+	if p, ok := c.progress.get(id); ok && err == nil {
+		s.Progress = p
+	}
+	return s, err
+}
