@@ -36,15 +36,17 @@ func (c *Catalog) CommitSession(ctx context.Context, machine, session string, ma
 		return wire.Committed{}, err
 	}
 	defer unlock()
-	release, _ := c.sessions.hold(session)
-	defer release()
-
 	s, m, parent, err := c.commitState(ctx, machine, session)
 	if err != nil {
 		return wire.Committed{}, err
 	}
 	hash := sha256.Sum256(manifest)
 	if s.State == SessionOpen {
+		release, alive := c.sessions.hold(session) // the walk may take long
+		defer release()
+		if !alive {
+			return wire.Committed{}, fenced("session %s was not renewed in time", session)
+		}
 		if err := c.decide(ctx, &s, &m, parent, manifest); err != nil {
 			return wire.Committed{}, err
 		}

@@ -20,14 +20,6 @@ func (c *Catalog) CommitPack(ctx context.Context, machine, session string, pack 
 	if err != nil {
 		return badRequest("entries of pack %s: %v", pack, err)
 	}
-	release, alive := c.sessions.hold(session)
-	defer release()
-	if !alive {
-		return c.db.View(ctx, func(r store.Reader) error {
-			_, err := c.openSession(r, machine, session)
-			return err
-		})
-	}
 	var p *Pack
 	err = c.db.View(ctx, func(r store.Reader) error {
 		p, _, err = c.packToCommit(r, machine, session, pack)
@@ -38,6 +30,11 @@ func (c *Catalog) CommitPack(ctx context.Context, machine, session string, pack 
 	}
 	if err := checkEntries(p, list); err != nil {
 		return err
+	}
+	release, alive := c.sessions.hold(session)
+	defer release()
+	if !alive {
+		return fenced("session %s was not renewed in time", session)
 	}
 	if p.State == PackAnnounced {
 		info, err := c.bucket.Stat(ctx, pack.Name())

@@ -71,6 +71,9 @@ type Job struct {
 	Failure   *wire.Failure   `json:"failure,omitempty"`
 }
 
+// lease is what the present holder's lease is kept under.
+func (j *Job) lease() string { return fmt.Sprintf("%s/%d", j.ID, j.Attempts) }
+
 var jobs = table[Job]{"jobs"}
 
 // tableEnded lists jobs that are over: number → job.
@@ -229,7 +232,7 @@ func (c *Catalog) takeJob(ctx context.Context, id, holder string, may func(*Job)
 	if err != nil || taken == nil {
 		return nil, err
 	}
-	c.jobs.grant(id)
+	c.jobs.grant(taken.lease())
 	return taken, nil
 }
 

@@ -24,7 +24,7 @@ func (c *Catalog) heldJob(r store.Reader, holder, id string) (Job, error) {
 	if j.State != JobLeased {
 		return j, fenced("job %s is %s", id, j.State)
 	}
-	if !c.jobs.alive(id) {
+	if !c.jobs.alive(j.lease()) {
 		return j, fenced("job %s was not renewed in time", id)
 	}
 	return j, nil
@@ -45,7 +45,7 @@ func (c *Catalog) RenewJob(ctx context.Context, holder, id string, p wire.Progre
 		if _, err := c.heldJob(r, holder, id); err != nil {
 			return err
 		}
-		if !c.jobs.renew(id) {
+		if !c.jobs.renew(j.lease()) {
 			return fenced("job %s was not renewed in time", id)
 		}
 		p.Phase, p.Message = cut(p.Phase), cut(p.Message)
@@ -179,7 +179,7 @@ func (c *Catalog) CompleteJob(ctx context.Context, holder, id string, result wir
 		return c.endJob(w, &j, JobDone, &result, nil)
 	})
 	if err == nil {
-		c.forgetJob(id)
+		c.progress.drop(id)
 	}
 	return err
 }
@@ -267,7 +267,7 @@ func (c *Catalog) FailJob(ctx context.Context, holder, id string, f wire.Failure
 	if err != nil {
 		return err
 	}
-	c.forgetJob(id)
+	c.progress.drop(id)
 	if requeued {
 		c.work.fire()
 	}
@@ -285,6 +285,7 @@ func mayPass(code string) bool {
 
 // giveBack queues a job again or lets it fail.
 func (c *Catalog) giveBack(w store.Writer, j *Job, again bool, f *wire.Failure) error {
+	c.jobs.drop(j.lease())
 	if again {
 		j.State, j.Holder, j.Failure = JobQueued, "", f
 		return putJob(w, j)
@@ -304,16 +305,12 @@ func (c *Catalog) endJob(w store.Writer, j *Job, state JobState, result *wire.Jo
 			return err
 		}
 	}
+	c.jobs.drop(j.lease())
 	j.State, j.Ended, j.Result, j.Failure, j.Packs = state, c.clock.Now(), result, f, nil
 	if p, ok := c.progress.get(j.ID); ok {
 		j.Progress = &p
 	}
 	return putJob(w, j)
-}
-
-func (c *Catalog) forgetJob(id string) {
-	c.jobs.drop(id)
-	c.progress.drop(id)
 }
 
 // CancelJob ends a job; its holder is told when it renews. It is idempotent.
@@ -332,7 +329,7 @@ func (c *Catalog) CancelJob(ctx context.Context, id string) error {
 		return c.endJob(w, &j, JobCancelled, nil, nil)
 	})
 	if err == nil {
-		c.forgetJob(id)
+		c.progress.drop(id)
 	}
 	return err
 }
@@ -352,7 +349,7 @@ func (c *Catalog) expireJobs(ctx context.Context) error {
 		}
 		return r.Scan(tableQueue, nil, nil, func(_, id []byte) error {
 			j, err := jobs.get(r, id)
-			if err == nil && j.State == JobLeased && !c.jobs.alive(j.ID) {
+			if err == nil && j.State == JobLeased && !c.jobs.alive(j.lease()) {
 				late = append(late, j.ID)
 			}
 			return err
@@ -367,7 +364,7 @@ func (c *Catalog) expireJobs(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if j.State != JobLeased || c.jobs.alive(id) {
+			if j.State != JobLeased || c.jobs.alive(j.lease()) {
 				continue
 			}
 			f := &wire.Failure{Code: wire.CodeFenced, Message: fmt.Sprintf("%.64q did not renew it in time, at attempt %d", j.Holder, j.Attempts)}
@@ -379,9 +376,6 @@ func (c *Catalog) expireJobs(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("expire jobs: %w", err)
-	}
-	for _, id := range late {
-		c.forgetJob(id)
 	}
 	c.work.fire()
 	return nil

@@ -97,7 +97,7 @@ func (l *leases) alive(id string) bool {
 	return l.aliveLocked(id)
 }
 
-// drop forgets a lease that ended.
+// drop forgets a lease that ended. One that is asked for again counts from the start of the process.
 func (l *leases) drop(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
