@@ -174,6 +174,8 @@ func ErrorFor(status int, code string) error {
 		return ErrExists
 	case status == http.StatusNotFound:
 		return ErrNotFound
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return ErrRange
 	case code == "BadDigest", code == "XAmzContentSHA256Mismatch", code == "InvalidDigest", code == "XAmzContentChecksumMismatch",
 		code == "ChecksumMismatch", code == "IncompleteBody":
 		return ErrChecksum

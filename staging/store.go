@@ -28,6 +28,8 @@ var (
 	ErrDenied = errors.New("access denied")
 	// ErrFull: the store has no room left.
 	ErrFull = errors.New("no space left in staging")
+	// ErrRange: the object ends before the range begins.
+	ErrRange = errors.New("range lies past the end of the object")
 	// ErrTemporary marks errors that may pass when tried again (5xx, throttling, lost connections).
 	ErrTemporary = errors.New("temporary failure")
 )
