@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/durable"
 )
 
 var (
@@ -70,7 +73,9 @@ func Open(path string) (*Volume, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		v.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
-		v.fresh = true
+		if err == nil {
+			err = durable.SyncDir(filepath.Dir(path))
+		}
 	case err != nil:
 	case st.Mode().IsRegular():
 		if err = fileInUse(path, st); err == nil {

@@ -17,6 +17,9 @@ type zeroer struct {
 	write bool // guarded by mu: the quick way does not work
 }
 
+// deviceAlign is a multiple of every sector size, in bytes. Ranges begin at a chunk, which is a multiple of it.
+const deviceAlign = 4096
+
 // zeroBlock is what is written where there is no quick way; never changed.
 var zeroBlock = make([]byte, 1<<20)
 
@@ -27,14 +30,20 @@ func (v *Volume) Zero(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	if v.quick() {
-		err := v.quickZero(off, n)
+	body := n
+	if v.device {
+		body -= n % deviceAlign
+	}
+	if v.quick() && body > 0 {
+		err := v.quickZero(off, body)
 		if err == nil {
-			err = v.prove(off, n)
+			err = v.prove(off, body)
 		}
 		switch {
-		case err == nil:
+		case err == nil && body == n:
 			return nil
+		case err == nil:
+			return v.writeZeros(off+body, n-body)
 		case !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOTTY) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, errNotZero):
 			return fmt.Errorf("zero %d bytes of %s at %d: %w", n, v.path, off, err)
 		}
@@ -42,6 +51,10 @@ func (v *Volume) Zero(off, n int64) error {
 		v.zero.write = true
 		v.zero.mu.Unlock()
 	}
+	return v.writeZeros(off, n)
+}
+
+func (v *Volume) writeZeros(off, n int64) error {
 	for n > 0 {
 		b := zeroBlock[:min(n, int64(len(zeroBlock)))]
 		if _, err := v.f.WriteAt(b, off); err != nil {
