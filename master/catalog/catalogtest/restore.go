@@ -1,0 +1,128 @@
+package catalogtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+
+	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// Restore reads a whole restpoint as a node does, from the object in the bucket down, and verifies every signature and id.
+func (e *Env) Restore(restpoint string) ([]Disk, error) {
+	ctx := e.T.Context()
+	p, err := e.Catalog.Restpoint(ctx, restpoint)
+	if err != nil {
+		return nil, err
+	}
+	m, err := e.Catalog.Machine(ctx, p.Machine)
+	if err != nil {
+		return nil, err
+	}
+	object, err := e.object(ctx, format.RestpointName(p.Machine, p.ID), 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	manifest, link, err := format.OpenObject(object, e.MasterKey.Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	if link.Machine != p.Machine || link.Sequence != p.Sequence {
+		return nil, fmt.Errorf("link %d of %s for restpoint %d of %s", link.Sequence, link.Machine, p.Sequence, p.Machine)
+	}
+	r, err := format.OpenRestpoint(e.Keys, m.SigningKey, manifest)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := format.NewOpener(e.Keys)
+	if err != nil {
+		return nil, err
+	}
+	rd := &reader{e: e, project: p.Project, machine: p.Machine, opener: opener}
+	var disks []Disk
+	for i := range r.Disks {
+		d := &r.Disks[i]
+		out := Disk{ID: d.ID, Data: make([]byte, d.Size)}
+		layout := d.Layout()
+		err := format.Walk(ctx, rd, d.Root, layout.Chunks(), nil, func(index int64, id chunker.ID) error {
+			if id.IsZero() {
+				return nil
+			}
+			content, err := rd.Nodes(ctx, []chunker.ID{id})
+			if err != nil {
+				return err
+			}
+			off, n := layout.Extent(index)
+			if len(content[0]) != n {
+				return fmt.Errorf("chunk %d has %d bytes, want %d", index, len(content[0]), n)
+			}
+			copy(out.Data[off:], content[0])
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("disk %s: %w", d.ID, err)
+		}
+		disks = append(disks, out)
+	}
+	return disks, nil
+}
+
+// MustRestore fails the test unless the restpoint restores to exactly these disks.
+func (e *Env) MustRestore(restpoint string, want ...Disk) {
+	e.T.Helper()
+	got, err := e.Restore(restpoint)
+	if err != nil {
+		e.T.Fatalf("restore %s: %v", restpoint, err)
+	}
+	if len(got) != len(want) {
+		e.T.Fatalf("restore %s: %d disks, want %d", restpoint, len(got), len(want))
+	}
+	for i := range want {
+		if got[i].ID != want[i].ID || !bytes.Equal(got[i].Data, want[i].Data) {
+			e.T.Errorf("restore %s: disk %s differs", restpoint, want[i].ID)
+		}
+	}
+}
+
+func (e *Env) object(ctx context.Context, name string, off, length int64) ([]byte, error) {
+	body, err := e.Bucket.Get(ctx, name, off, length)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer body.Close()
+	return io.ReadAll(body)
+}
+
+// reader reads entries of any kind.
+type reader struct {
+	e                *Env
+	project, machine string
+	opener           *format.Opener
+}
+
+// Nodes implements format.NodeReader.
+func (r *reader) Nodes(ctx context.Context, ids []chunker.ID) ([][]byte, error) {
+	var locs []wire.Location
+	locs, err := r.e.Catalog.ResolveFor(ctx, r.project, r.machine, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(ids))
+	for i, l := range locs {
+		if !l.Found {
+			return nil, fmt.Errorf("%s does not resolve", ids[i])
+		}
+		stored, err := r.e.object(ctx, l.Pack.Name(), int64(l.Entry.Offset), int64(l.Entry.Stored))
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = r.opener.OpenVerified(l.Pack, l.Entry, stored, nil); err != nil {
+			return nil, fmt.Errorf("%s in pack %s: %w", ids[i], l.Pack, err)
+		}
+	}
+	return out, nil
+}
