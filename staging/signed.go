@@ -51,12 +51,17 @@ func NewSignedClient(hosts []string, ca []byte) (*SignedClient, error) {
 		WriteBufferSize:       256 << 10,
 		ReadBufferSize:        256 << 10,
 	}
+	return NewSignedClientWith(transport, hosts), nil
+}
+
+// NewSignedClientWith is NewSignedClient over a transport that the caller made.
+func NewSignedClientWith(transport *http.Transport, hosts []string) *SignedClient {
 	return &SignedClient{
 		hosts: hosts,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-	}, nil
+	}
 }
 
 // Close ends idle connections.

@@ -1,0 +1,236 @@
+package s3store
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/openmigrate/openmigrate/staging"
+)
+
+// Store is a prefix of a bucket.
+type Store struct {
+	client    *minio.Client
+	transport *http.Transport
+	bucket    string
+	prefix    string // "" or ends in "/"
+	host      string
+	region    string
+}
+
+// New prepares a store. It does not talk to the server: Probe does.
+func New(o Options) (*Store, error) {
+	if o.Bucket == "" {
+		return nil, errors.New("open staging: no bucket given")
+	}
+	if o.AccessKey == "" || o.SecretKey == "" {
+		return nil, errors.New("open staging: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	}
+	if o.Endpoint == "" {
+		o.Endpoint = "https://s3.amazonaws.com"
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	u, err := url.Parse(o.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" {
+		return nil, fmt.Errorf("open staging: endpoint %.100q: want https://host:port", o.Endpoint)
+	}
+	pool, err := o.pool()
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		TLSClientConfig:       &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConnsPerHost:   32,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   20 * time.Second,
+		ResponseHeaderTimeout: 2 * time.Minute,
+		DisableCompression:    true,
+		WriteBufferSize:       256 << 10,
+		ReadBufferSize:        256 << 10,
+	}
+	client, err := minio.New(u.Host, &minio.Options{
+		Creds:           credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.Session),
+		Secure:          true,
+		Region:          o.Region,
+		Transport:       transport,
+		TrailingHeaders: true,
+		MaxRetries:      1, // retrying is a decorator's work
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open staging: %w", err)
+	}
+	s := &Store{client: client, transport: transport, bucket: o.Bucket, host: u.Host, region: o.Region}
+	if p := strings.Trim(o.Prefix, "/"); p != "" {
+		if err := staging.CheckName(p); err != nil {
+			return nil, fmt.Errorf("open staging: prefix: %w", err)
+		}
+		s.prefix = p + "/"
+	}
+	return s, nil
+}
+
+// Close ends idle connections.
+func (s *Store) Close() { s.transport.CloseIdleConnections() }
+
+// CreateBucket makes the bucket. It returns nil when it is there and is ours.
+func (s *Store) CreateBucket(ctx context.Context) error {
+	err := s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{Region: s.region})
+	if code := minio.ToErrorResponse(err).Code; err == nil || code == "BucketAlreadyOwnedByYou" {
+		return nil
+	}
+	return fmt.Errorf("create bucket %s: %w", s.bucket, s.mapped(ctx, err))
+}
+
+// Put implements staging.Store. The payload is not signed, TLS protects it; a CRC-32C trailer has the server check it.
+func (s *Store) Put(ctx context.Context, name string, body []byte, opts *staging.PutOptions) error {
+	if err := staging.CheckName(name); err != nil {
+		return fmt.Errorf("put: %w", err)
+	}
+	o := minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true, Checksum: minio.ChecksumCRC32C}
+	if opts != nil && opts.IfAbsent {
+		o.SetMatchETagExcept("*")
+	}
+	if _, err := s.client.PutObject(ctx, s.bucket, s.prefix+name, bytes.NewReader(body), int64(len(body)), o); err != nil {
+		return fmt.Errorf("put %s: %w", name, s.mapped(ctx, err))
+	}
+	return nil
+}
+
+// Get implements staging.Store.
+func (s *Store) Get(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	if err := staging.CheckName(name); err != nil {
+		return nil, fmt.Errorf("get: %w", err)
+	}
+	if length == 0 { // HTTP has no empty range
+		_, err := s.Stat(ctx, name)
+		return io.NopCloser(strings.NewReader("")), err
+	}
+	var o minio.GetObjectOptions
+	if off > 0 || length > 0 {
+		o.Set("Range", staging.RangeHeader(off, length))
+	}
+	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+name, o)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", name, s.mapped(ctx, err))
+	}
+	return body, nil
+}
+
+// Stat implements staging.Store.
+func (s *Store) Stat(ctx context.Context, name string) (staging.Info, error) {
+	if err := staging.CheckName(name); err != nil {
+		return staging.Info{}, fmt.Errorf("stat: %w", err)
+	}
+	i, err := s.client.StatObject(ctx, s.bucket, s.prefix+name, minio.StatObjectOptions{})
+	if err != nil {
+		return staging.Info{}, fmt.Errorf("stat %s: %w", name, s.mapped(ctx, err))
+	}
+	return staging.Info{Name: name, Size: i.Size, Modified: i.LastModified}, nil
+}
+
+// List implements staging.Store.
+func (s *Store) List(ctx context.Context, prefix, after string, fn func(staging.Info) error) error {
+	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+	if after != "" {
+		o.StartAfter = s.prefix + after
+	}
+	for i := range s.client.ListObjectsIter(ctx, s.bucket, o) {
+		if i.Err != nil {
+			return fmt.Errorf("list %s: %w", prefix, s.mapped(ctx, i.Err))
+		}
+		if strings.HasSuffix(i.Key, "/") {
+			continue // a folder that somebody's tool made
+		}
+		if err := fn(staging.Info{Name: strings.TrimPrefix(i.Key, s.prefix), Size: i.Size, Modified: i.LastModified}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Delete implements staging.Store.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	if err := staging.CheckName(name); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	err := s.client.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
+	if err != nil {
+		if err = s.mapped(ctx, err); errors.Is(err, staging.ErrNotFound) {
+			return nil
+		}
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return nil
+}
+
+// SignPut implements staging.Signer. Length, checksum and If-None-Match are signed headers: who leaves one out is refused.
+func (s *Store) SignPut(ctx context.Context, name string, o staging.SignPut) (staging.SignedRequest, error) {
+	if err := staging.CheckName(name); err != nil {
+		return staging.SignedRequest{}, fmt.Errorf("sign put: %w", err)
+	}
+	h := http.Header{
+		"Content-Length":        {strconv.FormatInt(o.Size, 10)},
+		"If-None-Match":         {"*"},
+		"X-Amz-Checksum-Sha256": {base64.StdEncoding.EncodeToString(o.SHA256[:])},
+	}
+	u, err := s.client.PresignHeader(ctx, http.MethodPut, s.bucket, s.prefix+name, o.Valid, nil, h)
+	if err != nil {
+		return staging.SignedRequest{}, fmt.Errorf("sign put %s: %w", name, err)
+	}
+	return staging.SignedRequest{URL: u.String(), Header: h}, nil
+}
+
+// SignGet implements staging.Signer.
+func (s *Store) SignGet(ctx context.Context, name string, valid time.Duration) (staging.SignedRequest, error) {
+	if err := staging.CheckName(name); err != nil {
+		return staging.SignedRequest{}, fmt.Errorf("sign get: %w", err)
+	}
+	u, err := s.client.PresignedGetObject(ctx, s.bucket, s.prefix+name, valid, nil)
+	if err != nil {
+		return staging.SignedRequest{}, fmt.Errorf("sign get %s: %w", name, err)
+	}
+	return staging.SignedRequest{URL: u.String()}, nil
+}
+
+// mapped turns an error of the S3 client into one that wraps a sentinel, without the request's URL.
+func (s *Store) mapped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var res minio.ErrorResponse
+	if errors.As(err, &res) && res.StatusCode != 0 {
+		switch res.Code {
+		case "NoSuchBucket":
+			return fmt.Errorf("%w: there is no bucket %s at %s: create it or correct the staging URL", staging.ErrDenied, s.bucket, s.host)
+		case "InvalidAccessKeyId", "SignatureDoesNotMatch":
+			return fmt.Errorf("%w: %s does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", staging.ErrDenied, s.host)
+		}
+		return fmt.Errorf("%w: status %d %.80s", staging.ErrorFor(res.StatusCode, res.Code), res.StatusCode, res.Code)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return fmt.Errorf("%w: %s does not answer: %w", staging.ErrTemporary, s.host, err)
+}
+
+var (
+	_ staging.Store  = (*Store)(nil)
+	_ staging.Signer = (*Store)(nil)
+)
