@@ -1,0 +1,91 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// admit checks that the caller may use a route, and who it is.
+func (s *server) admit(c *call, rt route) (done func(), err error) {
+	bearer, hasBearer := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
+	switch rt.who {
+	case anybody:
+		return func() {}, nil
+	case agents:
+		return s.admitCertificate(c, ca.KindAgent, false)
+	case nodes:
+		return s.admitCertificate(c, ca.KindNode, false)
+	case renewers:
+		return s.admitCertificate(c, "", true)
+	case holders:
+		if !hasBearer {
+			return s.admitCertificate(c, ca.KindNode, false)
+		}
+		return func() {}, s.admitPerson(c, bearer, identity.RoleOperator)
+	}
+	role := map[who]string{viewers: identity.RoleViewer, operators: identity.RoleOperator, admins: identity.RoleAdmin}[rt.who]
+	if !hasBearer {
+		return nil, wire.NewProblem(http.StatusUnauthorized, wire.CodeUnauthorized, "a token is needed").
+			WithNext("set OPENMIGRATE_TOKEN, or run 'openmigrate login'")
+	}
+	return func() {}, s.admitPerson(c, bearer, role)
+}
+
+func (s *server) admitPerson(c *call, bearer, role string) error {
+	t, err := s.Identity.Authenticate(c.ctx, bearer)
+	if err != nil {
+		return err
+	}
+	if !identity.May(t.Role, role) {
+		return wire.NewProblem(http.StatusForbidden, wire.CodeForbidden, "the token %q has the role %s; this needs %s", t.Name, t.Role, role)
+	}
+	c.tok = t
+	return nil
+}
+
+// admitCertificate takes an agent or node in: certificate, kind, deny-list, and generation.
+func (s *server) admitCertificate(c *call, kind string, expired bool) (done func(), err error) {
+	if c.r.TLS == nil || len(c.r.TLS.PeerCertificates) == 0 {
+		return nil, wire.NewProblem(http.StatusUnauthorized, wire.CodeUnauthorized, "a client certificate is needed").
+			WithNext("enrol with a token first")
+	}
+	who, err := s.CA.Identify(c.r.TLS.PeerCertificates[0], expired)
+	if err != nil {
+		return nil, wire.NewProblem(http.StatusUnauthorized, wire.CodeUnauthorized, "%v", err).
+			WithNext("an expired certificate can be renewed for 30 days; after that, enrol again with a new token")
+	}
+	if kind != "" && who.Kind != kind {
+		return nil, wire.NewProblem(http.StatusForbidden, wire.CodeForbidden, "this is for a kind %s, not %s", kind, who.Kind)
+	}
+	ctx, done, err := s.Identity.Admit(c.ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	c.ctx, c.id = ctx, who
+	if err := s.checkGeneration(c, expired); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
+}
+
+// checkGeneration refuses a copy of an identity. Hello itself brings the generation, and renewals may come before it.
+func (s *server) checkGeneration(c *call, renewal bool) error {
+	path := c.r.URL.Path
+	if renewal || path == wire.PathAgentHello || path == wire.PathNodeHello || path == wire.PathAgentRenew || path == wire.PathNodeRenew {
+		return nil
+	}
+	generation, err := strconv.ParseUint(c.r.Header.Get(wire.HeaderGeneration), 10, 64)
+	if err != nil {
+		return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "header %s: want a number", wire.HeaderGeneration)
+	}
+	if c.id.Kind == ca.KindAgent {
+		return s.Catalog.CheckGeneration(c.ctx, c.id.ID, generation)
+	}
+	return s.Identity.CheckNode(c.ctx, c.id.ID, generation)
+}

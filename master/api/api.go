@@ -1,0 +1,221 @@
+// Package api is the master's one door: HTTP over TLS 1.3 for agents and nodes (client certificates), for people's tools (bearer
+// tokens), and for whoever enrols (a one-time token in the body).
+//
+// Every path is in one table with who may call it (routes below); nothing else is served. Handlers decode strictly,
+// within limits, and leave every decision to catalog and identity. Errors are wire.Problem documents. A Handler may be
+// used by any number of goroutines.
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/staging"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// Staging is what operators may ask of the bucket and its index. Progress is called now and then.
+type Staging interface {
+	Stats(ctx context.Context) (any, error)
+	Check(ctx context.Context, deep bool, progress func(wire.Progress)) (any, error)
+	Collect(ctx context.Context, progress func(wire.Progress)) (any, error)
+	Rebuild(ctx context.Context, progress func(wire.Progress)) (any, error)
+	NewRecoveryKey(ctx context.Context, hint string) (string, error)
+}
+
+// Deps is what the handler works on.
+type Deps struct {
+	Catalog  *catalog.Catalog
+	Identity *identity.Registry
+	CA       *ca.CA
+	Staging  Staging
+	Project  string // of people's tokens and new machines
+	URL      string // under which agents reach this master; goes into tokens
+	Version  string
+	Log      *slog.Logger
+}
+
+// server carries the dependencies to the handlers.
+type server struct{ Deps }
+
+// who may call a route.
+type who int
+
+const (
+	anybody who = iota // decides for itself: enrolment
+	agents
+	nodes
+	renewers // agents and nodes whose certificate may have expired
+	holders  // nodes, or people with a job of their own
+	viewers
+	operators
+	admins
+)
+
+// route is one operation.
+type route struct {
+	method, path string
+	who          who
+	limit        int64 // bytes of body
+	handle       func(*server, *call) error
+}
+
+// call is one request on its way.
+type call struct {
+	ctx context.Context
+	w   http.ResponseWriter
+	r   *http.Request
+	id  ca.Identity     // agents and nodes
+	tok *identity.Token // people
+}
+
+// holder is the name under which the caller holds jobs.
+func (c *call) holder() string {
+	if c.tok != nil {
+		return "token-" + c.tok.ID
+	}
+	return c.id.ID
+}
+
+// TLSConfig is what the listener needs: TLS 1.3, and a client certificate that is asked for and judged per path.
+func TLSConfig(authority *ca.CA, names []string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return authority.Server(names...) },
+	}
+}
+
+// NewHandler serves all routes.
+func NewHandler(d Deps) http.Handler {
+	s := &server{d}
+	mux := http.NewServeMux()
+	for _, r := range routes() {
+		mux.Handle(r.method+" "+r.path, s.wrap(r))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no %s %.200q here", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// wrap admits, limits, calls, and answers errors and panics.
+func (s *server) wrap(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		c := &call{ctx: r.Context(), w: w, r: r}
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.Error("handler panicked", "path", rt.path, "panic", p, "stack", string(debug.Stack()))
+				writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug; its log says more"))
+			}
+		}()
+		done, err := s.admit(c, rt)
+		if err == nil {
+			defer done()
+			r.Body = http.MaxBytesReader(w, r.Body, rt.limit)
+			err = rt.handle(s, c)
+		}
+		if err != nil {
+			s.answerError(c, rt, err)
+		}
+		s.Log.Debug("request", "method", rt.method, "path", rt.path, "caller", c.name(), "took", time.Since(start), "error", err)
+	})
+}
+
+func (c *call) name() string {
+	switch {
+	case c.tok != nil:
+		return "token " + c.tok.Name
+	case c.id.ID != "":
+		return c.id.Kind + " " + c.id.ID
+	}
+	return "nobody"
+}
+
+func (s *server) answerError(c *call, rt route, err error) {
+	var p *wire.Problem
+	var tooLarge *http.MaxBytesError
+	cause := context.Cause(c.ctx)
+	switch {
+	case errors.As(cause, &p): // revoked in the middle of the request
+	case errors.As(err, &p):
+	case errors.As(err, &tooLarge):
+		p = wire.NewProblem(http.StatusRequestEntityTooLarge, wire.CodeTooLarge, "the body is longer than %d bytes", rt.limit)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		p = wire.NewProblem(http.StatusServiceUnavailable, wire.CodeUnavailable, "the request was given up")
+	case errors.Is(err, staging.ErrFull):
+		p = wire.NewProblem(http.StatusInsufficientStorage, wire.CodeFull, "staging is full").WithNext("free space in staging: remove restpoints and run 'openmigrate staging gc', or enlarge it")
+	case errors.Is(err, staging.ErrTemporary), errors.Is(err, staging.ErrDenied), errors.Is(err, staging.ErrNotFound):
+		s.Log.Warn("staging failed", "path", rt.path, "caller", c.name(), "error", err)
+		p = wire.NewProblem(http.StatusBadGateway, wire.CodeStaging, "staging failed: %v", err)
+	default:
+		s.Log.Error("request failed", "method", rt.method, "path", rt.path, "caller", c.name(), "error", err)
+		p = wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master failed; its log says why")
+	}
+	writeProblem(c.w, p)
+}
+
+func writeProblem(w http.ResponseWriter, p *wire.Problem) {
+	w.Header().Set("Content-Type", wire.ProblemType)
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the caller may be gone
+}
+
+// decode reads a JSON body: one document, no unknown fields.
+func (c *call) decode(v any) error {
+	d := json.NewDecoder(c.r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("something follows the document")
+	}
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "body: %.300s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return err
+}
+
+// body reads a binary body.
+func (c *call) body() ([]byte, error) { return io.ReadAll(c.r.Body) }
+
+// answer writes v as JSON.
+func (c *call) answer(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(b) // the caller may be gone
+	return nil
+}
+
+// binary writes bytes.
+func (c *call) binary(b []byte) error {
+	c.w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = c.w.Write(b) // the caller may be gone
+	return nil
+}
+
+// done answers with nothing.
+func (c *call) done() error {
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// wait reads a ?wait= or body's wish for a long poll within MaxWait.
+func wait(d time.Duration) time.Duration { return min(max(d, 0), wire.MaxWait) }
