@@ -1,0 +1,82 @@
+package builtin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/s3err"
+	"github.com/versity/versitygw/s3response"
+)
+
+// durable is the posix backend with the fsyncs that it lacks: the file before it gets its name, then every directory from
+// the name's up to the root, any of which may be new. Paths are relative to the root, which posix.New makes the
+// working directory.
+type durable struct{ *posix.Posix }
+
+func (d durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	out, err := d.PutObjectWithPostFunc(ctx, in, func(f *os.File) error { return f.Sync() })
+	if err == nil {
+		// Attributes are set on the file after the hook, so it is synced once more; its data are clean by then.
+		err = syncPath(filepath.Join(*in.Bucket, *in.Key))
+	}
+	return out, full(err)
+}
+
+func (d durable) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
+	res, version, err := d.Posix.CompleteMultipartUpload(ctx, in)
+	if err == nil {
+		err = syncPath(filepath.Join(*in.Bucket, *in.Key))
+	}
+	return res, version, full(err)
+}
+
+func (d durable) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl []byte) error {
+	err := d.Posix.CreateBucket(ctx, in, acl)
+	if err == nil {
+		err = syncPath(*in.Bucket)
+	}
+	return full(err)
+}
+
+func (d durable) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (*s3.DeleteObjectOutput, error) {
+	out, err := d.Posix.DeleteObject(ctx, in)
+	if err == nil {
+		err = syncPath(filepath.Dir(filepath.Join(*in.Bucket, *in.Key)))
+	}
+	return out, err
+}
+
+// syncPath syncs path and its parents. One that is gone was removed by somebody else, whose own sync covers that.
+func syncPath(path string) error {
+	for {
+		if err := syncOne(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if path == "." {
+			return nil
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+func syncOne(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// full gives a full disk the answer 507.
+func full(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return s3err.GetAPIError(s3err.ErrNoSpaceLeftOnDevice)
+	}
+	return err
+}
