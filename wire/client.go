@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -46,6 +47,9 @@ type Client struct {
 
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 256 << 20
+
+// maxLine bounds one line of a Stream, in bytes: a report names what is damaged.
+const maxLine = 16 << 20
 
 // NewClient makes a client; it connects at the first request.
 func NewClient(o ClientOptions) (*Client, error) {
@@ -130,9 +134,64 @@ func (c *Client) Binary(ctx context.Context, path string, body []byte) ([]byte, 
 }
 
 func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
+	res, err := c.open(ctx, method, path, contentType, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return res.StatusCode, nil, c.lost(ctx, err)
+	case len(answer) > maxAnswer:
+		return res.StatusCode, nil, fmt.Errorf("%s %s: answer of more than %d bytes", method, path, maxAnswer)
+	case res.StatusCode < 300 || res.StatusCode == http.StatusNotModified:
+		return res.StatusCode, answer, nil
+	}
+	return res.StatusCode, nil, problemIn(answer, res.StatusCode, method, path)
+}
+
+// Stream posts nothing to path and calls fn with each line of the answer while it is being written. The line is valid during the call.
+func (c *Client) Stream(ctx context.Context, path string, fn func(line []byte) error) error {
+	res, err := c.open(ctx, http.MethodPost, path, "", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		answer, err := io.ReadAll(io.LimitReader(res.Body, MaxJSON))
+		if err != nil {
+			return c.lost(ctx, err)
+		}
+		return problemIn(answer, res.StatusCode, http.MethodPost, path)
+	}
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if err := fn(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return c.lost(ctx, err)
+	}
+	return nil
+}
+
+func problemIn(answer []byte, status int, method, path string) *Problem {
+	p := &Problem{}
+	if json.Unmarshal(answer, p) != nil || p.Code == "" {
+		return NewProblem(status, CodeInternal, "%s %s: status %d without a reason", method, path, status)
+	}
+	p.Status = status
+	return p
+}
+
+// open sends a request and returns the answer, whatever its status. The caller closes its body.
+func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
@@ -149,24 +208,9 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, nil, c.lost(ctx, err)
+		return nil, c.lost(ctx, err)
 	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return res.StatusCode, nil, c.lost(ctx, err)
-	case len(answer) > maxAnswer:
-		return res.StatusCode, nil, fmt.Errorf("%s %s: answer of more than %d bytes", method, path, maxAnswer)
-	case res.StatusCode < 300 || res.StatusCode == http.StatusNotModified:
-		return res.StatusCode, answer, nil
-	}
-	p := &Problem{}
-	if json.Unmarshal(answer, p) != nil || p.Code == "" {
-		return res.StatusCode, nil, NewProblem(res.StatusCode, CodeInternal, "%s %s: status %d without a reason", method, path, res.StatusCode)
-	}
-	p.Status = res.StatusCode
-	return res.StatusCode, nil, p
+	return res, nil
 }
 
 // lost says why there is no answer.

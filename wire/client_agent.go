@@ -12,8 +12,8 @@ import (
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
-// fill puts values in the place of a path's {…}.
-func fill(path string, values ...string) string {
+// Path puts values, escaped, in the place of the {…} of a pattern such as PathMachine, one for each.
+func Path(path string, values ...string) string {
 	for _, v := range values {
 		start, end := strings.IndexByte(path, '{'), strings.IndexByte(path, '}')
 		path = path[:start] + url.PathEscape(v) + path[end+1:]
@@ -68,13 +68,13 @@ func (c *Client) OpenSession(ctx context.Context, r *SessionRequest) (*Session, 
 // RenewSession keeps a session's lease and tells its progress.
 func (c *Client) RenewSession(ctx context.Context, session string, p *Progress) (*SessionLease, error) {
 	out := new(SessionLease)
-	_, err := c.Do(ctx, http.MethodPost, fill(PathSessionRenew, session), p, out)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathSessionRenew, session), p, out)
 	return out, err
 }
 
 // Offer asks which ids need not be sent.
 func (c *Client) Offer(ctx context.Context, session string, ids []chunker.ID) (Bitmap, error) {
-	b, err := c.Binary(ctx, fill(PathSessionOffer, session), EncodeIDs(make([]byte, 0, len(ids)*chunker.IDSize), ids))
+	b, err := c.Binary(ctx, Path(PathSessionOffer, session), EncodeIDs(make([]byte, 0, len(ids)*chunker.IDSize), ids))
 	if err == nil && len(b) != len(NewBitmap(len(ids))) {
 		return nil, fmt.Errorf("offer: answer of %d bytes for %d ids", len(b), len(ids))
 	}
@@ -84,7 +84,7 @@ func (c *Client) Offer(ctx context.Context, session string, ids []chunker.ID) (B
 // Announce asks for the right to put packs.
 func (c *Client) Announce(ctx context.Context, session string, packs []PackAnnounce) ([]PackUpload, error) {
 	var out []PackUpload
-	_, err := c.Do(ctx, http.MethodPost, fill(PathSessionPacks, session), packs, &out)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathSessionPacks, session), packs, &out)
 	if err == nil && len(out) != len(packs) {
 		return nil, fmt.Errorf("announce: %d answers for %d packs", len(out), len(packs))
 	}
@@ -93,19 +93,19 @@ func (c *Client) Announce(ctx context.Context, session string, packs []PackAnnou
 
 // CommitPack says that a pack is in the bucket and what is in it.
 func (c *Client) CommitPack(ctx context.Context, session string, pack format.PackID, entries []byte) error {
-	_, err := c.Binary(ctx, fill(PathSessionPack, session, pack.String()), entries)
+	_, err := c.Binary(ctx, Path(PathSessionPack, session, pack.String()), entries)
 	return err
 }
 
 // CommitSession makes the restpoint.
 func (c *Client) CommitSession(ctx context.Context, session string, manifest []byte) (*Committed, error) {
 	out := new(Committed)
-	_, err := c.Do(ctx, http.MethodPost, fill(PathSessionCommit, session), manifest, out)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathSessionCommit, session), manifest, out)
 	return out, err
 }
 
 // AbortSession gives a session up.
 func (c *Client) AbortSession(ctx context.Context, session string, f *Failure) error {
-	_, err := c.Do(ctx, http.MethodPost, fill(PathSessionAbort, session), f, nil)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathSessionAbort, session), f, nil)
 	return err
 }

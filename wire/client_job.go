@@ -20,13 +20,13 @@ func (c *Client) LeaseJob(ctx context.Context, r *LeaseRequest) (*Job, error) {
 // RenewJob keeps a job's lease and tells its progress.
 func (c *Client) RenewJob(ctx context.Context, job string, p *Progress) (*JobLease, error) {
 	out := new(JobLease)
-	_, err := c.Do(ctx, http.MethodPost, fill(PathJobRenew, job), p, out)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobRenew, job), p, out)
 	return out, err
 }
 
 // Resolve asks where ids are stored; at most MaxOffer at once.
 func (c *Client) Resolve(ctx context.Context, job string, ids []chunker.ID) ([]Location, error) {
-	b, err := c.Binary(ctx, fill(PathJobResolve, job), EncodeIDs(make([]byte, 0, len(ids)*chunker.IDSize), ids))
+	b, err := c.Binary(ctx, Path(PathJobResolve, job), EncodeIDs(make([]byte, 0, len(ids)*chunker.IDSize), ids))
 	if err != nil {
 		return nil, err
 	}
@@ -36,24 +36,24 @@ func (c *Client) Resolve(ctx context.Context, job string, ids []chunker.ID) ([]L
 // URLs asks for the right to read packs.
 func (c *Client) URLs(ctx context.Context, job string, r *URLRequest) (*URLResponse, error) {
 	out := new(URLResponse)
-	_, err := c.Do(ctx, http.MethodPost, fill(PathJobURLs, job), r, out)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobURLs, job), r, out)
 	return out, err
 }
 
 // Quarantine reports stored copies that cannot be used.
 func (c *Client) Quarantine(ctx context.Context, job string, d []Damage) error {
-	_, err := c.Do(ctx, http.MethodPost, fill(PathJobQuarantine, job), d, nil)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobQuarantine, job), d, nil)
 	return err
 }
 
 // CompleteJob ends a job well.
 func (c *Client) CompleteJob(ctx context.Context, job string, r *JobResult) error {
-	_, err := c.Do(ctx, http.MethodPost, fill(PathJobComplete, job), r, nil)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobComplete, job), r, nil)
 	return err
 }
 
 // FailJob ends a job badly.
 func (c *Client) FailJob(ctx context.Context, job string, f *Failure) error {
-	_, err := c.Do(ctx, http.MethodPost, fill(PathJobFail, job), f, nil)
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobFail, job), f, nil)
 	return err
 }
