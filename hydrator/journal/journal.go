@@ -64,6 +64,12 @@ func (c Content) Same(o Content) bool {
 // Layout is how the content is split.
 func (c Content) Layout() chunker.Layout { return chunker.Layout{Size: c.Size, ChunkSize: c.ChunkSize} }
 
+// Zeroed is a disk like c that holds only zeros.
+func (c Content) Zeroed() Content {
+	c.Root, c.Restpoint = chunker.Zero, ""
+	return c
+}
+
 // State is what a volume holds.
 type State struct {
 	Volume volume.Identity `json:"volume"` // when the journal was written
@@ -142,9 +148,7 @@ func (j *Journal) Begin(v volume.Identity, to Content, unknown bool) error {
 
 // BeginFresh is Begin for a volume that reads as zeros everywhere.
 func (j *Journal) BeginFresh(v volume.Identity, to Content) error {
-	zero := to
-	zero.Root, zero.Restpoint = chunker.Zero, ""
-	return j.write(State{Volume: v, To: &to, Over: []Content{zero}})
+	return j.write(State{Volume: v, To: &to, Over: []Content{to.Zeroed()}})
 }
 
 // Advance makes durable that the chunks before done are written. The caller has synced them.

@@ -1,0 +1,141 @@
+package hydrator
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/openmigrate/openmigrate/hydrator/reader"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// NodeClient is what a node says to the master. wire.Client is one.
+type NodeClient interface {
+	JobClient
+	Hello(ctx context.Context, path string, h *wire.Hello) (*wire.HelloResponse, error)
+	LeaseJob(ctx context.Context, r *wire.LeaseRequest) (*wire.Job, error)
+}
+
+// Options say what a node is.
+type Options struct {
+	Client      NodeClient
+	Hello       wire.Hello
+	DataDir     string            // volumes lie in its folder volumes
+	MasterKey   ed25519.PublicKey // from enrolment; nil: what a job says is believed
+	Kinds       []string          // of jobs; nil: all that this node can do
+	Concurrency int               // jobs at once; 0: 1
+	Wait        time.Duration     // of a long poll; 0: 30 s
+	Retry       time.Duration     // first pause after an error, doubled up to a minute; 0: 1 s
+	Reader      reader.Options
+	Log         *slog.Logger // nil: slog.Default
+}
+
+// node is a running hydrator.
+type node struct{ o Options }
+
+const maxRetry = time.Minute
+
+// Run says hello and works on jobs until ctx ends: then it stops at once, and what was written stays noted in the volumes'
+// journals. It returns nil then, and an error when the master does not want this node any more. A failing job ends only
+// itself.
+func Run(ctx context.Context, o Options) error {
+	if o.Kinds == nil {
+		o.Kinds = []string{wire.JobProve, wire.JobVerify, wire.JobHydrate}
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	o.Concurrency = max(o.Concurrency, 1)
+	if o.Wait <= 0 {
+		o.Wait = 30 * time.Second
+	}
+	if o.Retry <= 0 {
+		o.Retry = time.Second
+	}
+	n := &node{o: o}
+	err := n.again(ctx, "say hello", func() error {
+		_, err := o.Client.Hello(ctx, wire.PathNodeHello, &o.Hello)
+		return err
+	})
+	if err != nil {
+		return quiet(ctx, err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var lanes sync.WaitGroup
+	for range o.Concurrency {
+		lanes.Go(func() {
+			if err := n.lane(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	lanes.Wait()
+	return quiet(ctx, context.Cause(ctx))
+}
+
+// quiet makes a wish to stop no error.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// lane works on one job after another.
+func (n *node) lane(ctx context.Context) error {
+	for ctx.Err() == nil {
+		var job *wire.Job
+		err := n.again(ctx, "lease a job", func() (err error) {
+			job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: n.o.Kinds, Wait: wire.Duration(n.o.Wait)})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if job == nil {
+			continue
+		}
+		log := n.o.Log.With("job", job.ID, "kind", job.Kind)
+		log.Info("job started")
+		res, err := hold(ctx, n.o.Client, job, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
+			return n.work(ctx, job, show)
+		})
+		if err != nil {
+			log.Warn("job failed", "error", err)
+			continue
+		}
+		log.Info("job done", "chunks", res.Chunks, "fetched", res.Fetched, "written", res.Written)
+	}
+	return context.Cause(ctx)
+}
+
+// again repeats fn until it works, unless the master says that it never will.
+func (n *node) again(ctx context.Context, what string, fn func() error) error {
+	pause := n.o.Retry
+	for {
+		err := fn()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case wire.HasCode(err, wire.CodeRevoked), wire.HasCode(err, wire.CodeFrozen), wire.HasCode(err, wire.CodeForbidden),
+			errors.Is(err, wire.ErrUntrusted):
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		n.o.Log.Warn("will try again", "what", what, "in", pause, "error", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, maxRetry)
+	}
+}
