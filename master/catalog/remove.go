@@ -213,6 +213,17 @@ func (c *Catalog) forgetMachines(ctx context.Context) error {
 			if err := forgetSessions(w, id, 0); err != nil {
 				return err
 			}
+			left := false // sessions that are not cleaned up yet
+			err := w.Scan(tableMachineSession, under(id, nil), nil, func(_, _ []byte) error {
+				left = true
+				return store.ErrStop
+			})
+			if err != nil {
+				return err
+			}
+			if left {
+				continue
+			}
 			if err := errors.Join(machines.delete(w, []byte(id)), access.delete(w, []byte(id))); err != nil {
 				return err
 			}

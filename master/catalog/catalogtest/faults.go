@@ -3,6 +3,7 @@ package catalogtest
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 
@@ -106,6 +107,14 @@ func (b *Bucket) Put(ctx context.Context, name string, body []byte, o *staging.P
 		return err
 	}
 	return errors.Join(b.Store.Put(ctx, name, body, o), err)
+}
+
+// Get implements staging.Store.
+func (b *Bucket) Get(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	if _, err := b.ask("get", name); err != nil {
+		return nil, err
+	}
+	return b.Store.Get(ctx, name, off, length)
 }
 
 // Stat implements staging.Store.
