@@ -31,6 +31,9 @@ func (t *EnrolToken) Text() string {
 // String hides the secret.
 func (t EnrolToken) String() string { return "enrolment token " + t.ID + " for " + t.URL }
 
+// GoString hides it from %#v, too.
+func (t EnrolToken) GoString() string { return t.String() }
+
 // ParseEnrolToken reads what Text writes.
 func ParseEnrolToken(s string) (*EnrolToken, error) {
 	bad := func(why string) (*EnrolToken, error) {
