@@ -112,21 +112,20 @@ func TestQuarantine(t *testing.T) {
 func TestQuarantineDuringCommit(t *testing.T) {
 	e := catalogtest.New(t, nil)
 	a := e.NewAgent("m")
-	d := disk("d", 1, 2*chunk, 0)
-	c, manifest := sent(t, a, d)
+	c, manifest := sent(t, a, disk("d", 1, 2*chunk, 0), disk("e", 2, 2*chunk, 0))
 	pack := packsIn(t, e)[0]
-	once := false
+	gets := 0
 	e.Bucket.Fail(func(op, _ string) (bool, error) {
-		if op == "get" && !once {
-			once = true
-			return false, e.Catalog.Quarantine(t.Context(), "default", []wire.Damage{{Pack: pack.ID.String(), ID: c.Pieces[0].ID.String()}})
+		if op != "get" {
+			return false, nil
 		}
-		return false, nil
+		if gets++; gets != 2 { // the first disk has been checked
+			return false, nil
+		}
+		return false, e.Catalog.Quarantine(t.Context(), "default", []wire.Damage{{Pack: pack.ID.String(), ID: c.Pieces[0].ID.String()}})
 	})
 	_, err := c.Commit(manifest)
-	if !once || !wire.HasCode(err, wire.CodeUnavailable) && !wire.HasCode(err, wire.CodeMissing) {
-		t.Errorf("commit while damage was found: %v", err)
-	}
+	wantCode(t, err, wire.CodeUnavailable, "commit while damage was found")
 	nothingListed(t, e, "m")
 	_, err = c.Commit(manifest)
 	wantCode(t, err, wire.CodeMissing, "commit after damage was found")

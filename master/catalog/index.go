@@ -75,30 +75,39 @@ type lookup struct {
 	project uint32
 	packs   *packCache
 	key     []byte
+	row     indexRow
+	fn      func(x *indexRow, p *Pack) (done bool, err error)
+	visit   func(k, v []byte) error // l.one, made once: an offer calls it thousands of times
 }
 
 func newLookup(r store.Reader, project uint32) *lookup {
-	return &lookup{r: r, project: project, packs: newPackCache(r), key: make([]byte, 0, indexKeySize)}
+	l := &lookup{r: r, project: project, packs: newPackCache(r), key: make([]byte, 0, indexKeySize)}
+	l.visit = l.one
+	return l
 }
 
-// each calls fn for each place of an id that is not damaged, with the pack it is in, until fn returns true.
+// each calls fn for each place of an id that is not damaged, with the pack it is in, until fn returns true. x is good
+// only during the call.
 func (l *lookup) each(id *chunker.ID, fn func(x *indexRow, p *Pack) (done bool, err error)) error {
 	l.key = indexPrefix(l.key, l.project, id)
-	return l.r.Scan(tableIndex, l.key, nil, func(k, v []byte) error {
-		x, err := decodeIndexRow(k, v)
-		if err != nil || x.damaged {
-			return err
-		}
-		p, err := l.packs.get(x.pack)
-		if err != nil {
-			return err
-		}
-		done, err := fn(&x, p)
-		if err == nil && done {
-			return store.ErrStop
-		}
+	l.fn = fn
+	return l.r.Scan(tableIndex, l.key, nil, l.visit)
+}
+
+func (l *lookup) one(k, v []byte) error {
+	var err error
+	if l.row, err = decodeIndexRow(k, v); err != nil || l.row.damaged {
 		return err
-	})
+	}
+	p, err := l.packs.get(l.row.pack)
+	if err != nil {
+		return err
+	}
+	done, err := l.fn(&l.row, p)
+	if err == nil && done {
+		return store.ErrStop
+	}
+	return err
 }
 
 // putIndex writes the rows of a pack in ascending order of keys, which is what stores are fastest at, and the list by which they are

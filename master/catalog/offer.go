@@ -99,6 +99,8 @@ type offer struct {
 	machine string
 	pinned  map[uint64]bool // by pack seq, as far as it was asked
 	pinKey  []byte
+	best    *Pack                                    // found by find
+	choose  func(x *indexRow, p *Pack) (bool, error) // o.consider, made once
 }
 
 func (c *Catalog) newOffer(r store.Reader, machine, session string) (*offer, error) {
@@ -114,7 +116,9 @@ func (c *Catalog) newOffer(r store.Reader, machine, session string) (*offer, err
 }
 
 func newSessionLookup(r store.Reader, project uint32, s *Session) *offer {
-	return &offer{lookup: newLookup(r, project), session: s.ID, machine: s.Machine, pinned: make(map[uint64]bool)}
+	o := &offer{lookup: newLookup(r, project), session: s.ID, machine: s.Machine, pinned: make(map[uint64]bool)}
+	o.choose = o.consider
+	return o
 }
 
 // find returns the pack that makes an id known, one that is pinned already if there is one, or nil.
@@ -122,21 +126,23 @@ func (o *offer) find(id *chunker.ID) (*Pack, error) {
 	if id.IsZero() {
 		return nil, nil
 	}
-	var best *Pack
-	err := o.each(id, func(_ *indexRow, p *Pack) (bool, error) {
-		if !p.usable(o.machine) {
-			return false, nil
-		}
-		pinned, err := o.isPinned(p.Seq)
-		if err != nil {
-			return false, err
-		}
-		if pinned || best == nil || best.Proven.IsZero() {
-			best = p
-		}
-		return pinned, nil
-	})
-	return best, err
+	o.best = nil
+	err := o.each(id, o.choose)
+	return o.best, err
+}
+
+func (o *offer) consider(_ *indexRow, p *Pack) (done bool, err error) {
+	if !p.usable(o.machine) {
+		return false, nil
+	}
+	pinned, err := o.isPinned(p.Seq)
+	if err != nil {
+		return false, err
+	}
+	if pinned || o.best == nil || o.best.Proven.IsZero() {
+		o.best = p
+	}
+	return pinned, nil
 }
 
 func (o *offer) isPinned(pack uint64) (bool, error) {

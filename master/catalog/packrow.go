@@ -106,10 +106,15 @@ func appendPack(dst []byte, p *Pack) []byte {
 }
 
 func decodePack(seq uint64, b []byte) (*Pack, error) {
+	return decodePackInto(new(Pack), seq, b, func(b []byte) string { return string(b) })
+}
+
+// decodePackInto makes strings with text.
+func decodePackInto(p *Pack, seq uint64, b []byte, text func([]byte) string) (*Pack, error) {
 	if len(b) < packRowFixed || b[0] != 1 {
 		return nil, fmt.Errorf("read row of pack %d: %d bytes that are no such row", seq, len(b))
 	}
-	p := &Pack{
+	*p = Pack{
 		Seq: seq, State: PackState(b[1]), ProveJob: b[2] != 0,
 		Entries: int(binary.BigEndian.Uint32(b[4:])), Size: int64(binary.BigEndian.Uint64(b[8:])),
 		Epoch: binary.BigEndian.Uint64(b[16:]),
@@ -126,7 +131,7 @@ func decodePack(seq uint64, b []byte) (*Pack, error) {
 		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
 			return nil, fmt.Errorf("read row of pack %d: it is cut short", seq)
 		}
-		*s = string(rest[1 : 1+int(rest[0])])
+		*s = text(rest[1 : 1+int(rest[0])])
 		rest = rest[1+int(rest[0]):]
 	}
 	return p, nil
@@ -158,17 +163,35 @@ func packByID(r store.Reader, id format.PackID) (*Pack, error) {
 
 // packCache reads each pack's row once in a transaction.
 type packCache struct {
-	r store.Reader
-	m map[uint64]*Pack
+	r     store.Reader
+	m     map[uint64]*Pack
+	texts map[string]string // most packs say the same of project, machine and session
+	key   [8]byte
 }
 
-func newPackCache(r store.Reader) *packCache { return &packCache{r: r, m: make(map[uint64]*Pack)} }
+func newPackCache(r store.Reader) *packCache {
+	return &packCache{r: r, m: make(map[uint64]*Pack), texts: make(map[string]string)}
+}
+
+func (c *packCache) text(b []byte) string {
+	s, ok := c.texts[string(b)]
+	if !ok {
+		s = string(b)
+		c.texts[s] = s
+	}
+	return s
+}
 
 func (c *packCache) get(seq uint64) (*Pack, error) {
 	if p := c.m[seq]; p != nil {
 		return p, nil
 	}
-	p, err := getPack(c.r, seq)
+	binary.BigEndian.PutUint64(c.key[:], seq)
+	b, err := c.r.Get(tablePacks, c.key[:])
+	if err != nil {
+		return nil, fmt.Errorf("read row of pack %d: %w", seq, err)
+	}
+	p, err := decodePackInto(new(Pack), seq, b, c.text)
 	if err == nil {
 		c.m[seq] = p
 	}

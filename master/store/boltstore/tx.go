@@ -16,34 +16,45 @@ const scanCheck = 1024
 
 // tx is one transaction. Like bbolt's own it belongs to one goroutine.
 type tx struct {
-	ctx     context.Context
-	tx      *bolt.Tx
-	buckets map[string]*bolt.Bucket // opened so far: opening one costs as much as a Get
-	scans   map[string]int          // scans under way by table
+	ctx    context.Context
+	tx     *bolt.Tx
+	tables map[string]*table // opened so far: opening one costs as much as a Get
+}
+
+type table struct {
+	bucket *bolt.Bucket
+	cursor *bolt.Cursor // for scans, but for those inside of scans
+	scans  int          // under way
 }
 
 func newTx(ctx context.Context, t *bolt.Tx) *tx {
-	return &tx{ctx: ctx, tx: t, buckets: make(map[string]*bolt.Bucket), scans: make(map[string]int)}
+	return &tx{ctx: ctx, tx: t, tables: make(map[string]*table)}
 }
 
-// bucket is nil for a table that was never written.
-func (t *tx) bucket(table string) *bolt.Bucket {
-	if b := t.buckets[table]; b != nil {
-		return b
+// table is nil for one that was never written.
+func (t *tx) table(name string) *table {
+	if o := t.tables[name]; o != nil {
+		return o
 	}
-	b := t.tx.Bucket([]byte(table))
-	if b != nil {
-		t.buckets[table] = b
+	b := t.tx.Bucket([]byte(name))
+	if b == nil {
+		return nil
 	}
-	return b
+	return t.opened(name, b)
+}
+
+func (t *tx) opened(name string, b *bolt.Bucket) *table {
+	o := &table{bucket: b, cursor: b.Cursor()}
+	t.tables[name] = o
+	return o
 }
 
 func (t *tx) Get(table string, key []byte) ([]byte, error) {
-	b := t.bucket(table)
-	if b == nil {
+	o := t.table(table)
+	if o == nil {
 		return nil, store.ErrNotFound
 	}
-	v := b.Get(key)
+	v := o.bucket.Get(key)
 	if v == nil {
 		return nil, store.ErrNotFound
 	}
@@ -51,17 +62,20 @@ func (t *tx) Get(table string, key []byte) ([]byte, error) {
 }
 
 func (t *tx) Scan(table string, prefix, from []byte, fn func(key, value []byte) error) error {
-	b := t.bucket(table)
-	if b == nil {
+	o := t.table(table)
+	if o == nil {
 		return nil
 	}
 	start := prefix
 	if bytes.Compare(from, prefix) > 0 {
 		start = from
 	}
-	t.scans[table]++
-	defer func() { t.scans[table]-- }()
-	c := b.Cursor()
+	c := o.cursor
+	if o.scans > 0 {
+		c = o.bucket.Cursor()
+	}
+	o.scans++
+	defer func() { o.scans-- }()
 	n := 0
 	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		if n++; n%scanCheck == 0 && t.ctx.Err() != nil {
@@ -77,21 +91,21 @@ func (t *tx) Scan(table string, prefix, from []byte, fn func(key, value []byte) 
 	return nil
 }
 
-// writable returns the table's bucket. Writing a table while it is scanned is refused: bbolt's cursors
-// would skip or repeat keys without a word.
-func (t *tx) writable(table string) (*bolt.Bucket, error) {
-	if t.scans[table] > 0 {
-		return nil, fmt.Errorf("write table %s: it is being scanned", table)
+// writable returns the table. Writing one while it is scanned is refused: bbolt's cursors would skip or repeat keys
+// without a word.
+func (t *tx) writable(name string) (*bolt.Bucket, error) {
+	o := t.table(name)
+	if o == nil {
+		b, err := t.tx.CreateBucket([]byte(name))
+		if err != nil {
+			return nil, fmt.Errorf("create table %q: %w", name, err)
+		}
+		o = t.opened(name, b)
 	}
-	if b := t.bucket(table); b != nil {
-		return b, nil
+	if o.scans > 0 {
+		return nil, fmt.Errorf("write table %s: it is being scanned", name)
 	}
-	b, err := t.tx.CreateBucket([]byte(table))
-	if err != nil {
-		return nil, fmt.Errorf("create table %q: %w", table, err)
-	}
-	t.buckets[table] = b
-	return b, nil
+	return o.bucket, nil
 }
 
 func (t *tx) Put(table string, key, value []byte) error {
@@ -106,7 +120,7 @@ func (t *tx) Put(table string, key, value []byte) error {
 }
 
 func (t *tx) Delete(table string, key []byte) error {
-	if t.bucket(table) == nil {
+	if t.table(table) == nil {
 		return nil
 	}
 	b, err := t.writable(table)

@@ -130,6 +130,24 @@ func testScanEnds(t *testing.T, open Open) {
 	})
 }
 
+func testScanInScan(t *testing.T, open Open) {
+	s := opened(t, open)
+	put(t, s, "a", "", "b", "", "c", "")
+	view(t, s, func(r store.Reader) error {
+		var got []string
+		err := r.Scan("t", nil, nil, func(outer, _ []byte) error {
+			return r.Scan("t", nil, outer, func(inner, _ []byte) error {
+				got = append(got, string(outer)+string(inner))
+				return nil
+			})
+		})
+		if want := []string{"aa", "ab", "ac", "bb", "bc", "cc"}; !slices.Equal(got, want) {
+			t.Errorf("a scan in a scan: %q, want %q", got, want)
+		}
+		return err
+	})
+}
+
 // testWriteWhileScanning: an engine either allows it and the scan sees each key once, or refuses the write.
 func testWriteWhileScanning(t *testing.T, open Open) {
 	s := opened(t, open)

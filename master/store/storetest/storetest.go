@@ -38,6 +38,7 @@ func Run(t *testing.T, open Open) {
 		{"Order", testOrder},
 		{"ScanRange", testScanRange},
 		{"ScanEnds", testScanEnds},
+		{"ScanInScan", testScanInScan},
 		{"WriteWhileScanning", testWriteWhileScanning},
 		{"ReadOwnWrites", testReadOwnWrites},
 		{"Isolation", testIsolation},
