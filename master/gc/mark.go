@@ -79,10 +79,10 @@ func (m *marker) mark(ctx context.Context, roots []catalog.Restpoint, done func(
 		return cmp.Or(cmp.Compare(a.Machine, b.Machine), cmp.Compare(a.Sequence, b.Sequence))
 	})
 	var nodes format.NodeReader
-	var before *catalog.Restpoint
+	var before []format.Disk
 	for i := range roots {
 		p := &roots[i]
-		if before == nil || before.Machine != p.Machine {
+		if i == 0 || roots[i-1].Machine != p.Machine {
 			var err error
 			if nodes, err = m.g.cat.NodeReader(ctx, m.project, p.Machine); err != nil {
 				return err
@@ -98,19 +98,17 @@ func (m *marker) mark(ctx context.Context, roots []catalog.Restpoint, done func(
 				return err
 			}
 		}
-		before = p
+		before = p.Disks
 		done()
 	}
 	return nil
 }
 
 // olderTree is the tree of the same disk in the restpoint before, or an empty one.
-func olderTree(before *catalog.Restpoint, d *format.Disk) format.Tree {
-	if before != nil {
-		for i := range before.Disks {
-			if o := &before.Disks[i]; o.ID == d.ID && o.ChunkSize == d.ChunkSize {
-				return o.Tree()
-			}
+func olderTree(before []format.Disk, d *format.Disk) format.Tree {
+	for i := range before {
+		if o := &before[i]; o.ID == d.ID && o.ChunkSize == d.ChunkSize {
+			return o.Tree()
 		}
 	}
 	return format.Tree{Chunks: d.Tree().Chunks}

@@ -2,9 +2,9 @@ package gc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/staging"
@@ -13,6 +13,12 @@ import (
 )
 
 const restpointPrefix = "restpoints/"
+
+// Of a restpoint in the bucket that the catalog does not know.
+const (
+	strangerMessage = "the bucket holds a restpoint that the database does not know; nothing is collected until it does"
+	strangerAdvice  = "openmigrate staging rebuild-index adds it; or delete the object"
+)
 
 // strangers aborts the collection when the bucket holds a restpoint that the catalog does not know: after a database was restored from
 // a backup, or a rebuild could not list all. What only such a restpoint needs looks like garbage.
@@ -32,7 +38,7 @@ func (c *collection) strangers(ctx context.Context) error {
 			return err
 		}
 		c.report.Aborted = true
-		c.report.add(o.Name, "openmigrate staging rebuild-index adds it; or delete the object", "the bucket holds a restpoint that the database does not know")
+		c.report.add(o.Name, strangerAdvice, strangerMessage)
 		return nil
 	})
 }
@@ -43,11 +49,8 @@ func (g *Collector) isStranger(ctx context.Context, name, id string) (bool, erro
 	if !wire.HasCode(err, wire.CodeNotFound) {
 		return false, err
 	}
-	_, err = g.bucket.Stat(ctx, name)
-	if errors.Is(err, staging.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	_, there, err := g.stat(ctx, name)
+	return there, err
 }
 
 func parseRestpointName(name string) (machine, id string, ok bool) {
@@ -58,6 +61,9 @@ func parseRestpointName(name string) (machine, id string, ok bool) {
 	machine, id, ok = strings.Cut(rest, "/")
 	return machine, id, ok && format.CheckID(machine) == nil && format.CheckID(id) == nil
 }
+
+// uploadSlack is how long a PUT may go on that was begun while its URL was good.
+const uploadSlack = 15 * time.Minute
 
 // tombBatch is how many packs get their tombstones in one transaction.
 const tombBatch = 512
@@ -116,17 +122,17 @@ func (c *collection) sweep(ctx context.Context) error {
 			return nil
 		}
 		name := p.ID.Name()
-		switch o, err := c.g.bucket.Stat(ctx, name); {
-		case errors.Is(err, staging.ErrNotFound):
-		case err != nil:
+		size, there, err := c.g.stat(ctx, name)
+		if err != nil {
 			return fmt.Errorf("look for %s: %w", name, err)
-		default:
+		}
+		if there {
 			if err := c.g.bucket.Delete(ctx, name); err != nil {
 				return fmt.Errorf("delete %s: %w", name, err)
 			}
-			r.BytesFreed += o.Size
+			r.BytesFreed += size
 		}
-		if !c.g.clock.Now().After(p.URLUntil) {
+		if !c.g.clock.Now().After(p.URLUntil.Add(uploadSlack)) {
 			r.PacksWaiting++
 			return nil
 		}
