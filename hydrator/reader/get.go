@@ -14,14 +14,16 @@ import (
 // errShort: the object ended before the range did.
 var errShort = errors.New("pack is cut short")
 
+// maxRefused is how many times a refused URL is taken for one that expired.
+const maxRefused = 2
+
 // read fills buf from off of a pack: with a new URL when the old one is refused, and again when the reason may pass.
 // staging.ErrNotFound and errShort say that the pack is damaged; other errors that it could not be read.
 func (r *Reader) read(ctx context.Context, pack format.PackID, off int64, buf []byte) error {
-	backoff, fresh := r.opts.Backoff, false
+	backoff, refused := r.opts.Backoff, 0
 	for attempt := 1; ; attempt++ {
 		u, ok := r.urls.get(pack)
 		if !ok {
-			fresh = true
 			if err := r.sign(ctx, []format.PackID{pack}); err != nil {
 				return err
 			}
@@ -36,7 +38,8 @@ func (r *Reader) read(ctx context.Context, pack format.PackID, off int64, buf []
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, staging.ErrDenied) && !fresh:
+		case errors.Is(err, staging.ErrDenied) && refused < maxRefused:
+			refused++
 			r.urls.drop(pack)
 			continue
 		case !errors.Is(err, staging.ErrTemporary) || attempt >= r.opts.Attempts:

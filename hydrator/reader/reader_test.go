@@ -156,7 +156,7 @@ func TestExpiredURLsAreRenewed(t *testing.T) {
 	// The reader's own clock stands still: only the bucket notices that the URLs are too old.
 	var n atomic.Int32
 	w.Intercept(func(http.ResponseWriter, *http.Request) bool {
-		if n.Add(1)%3 == 0 {
+		if n.Add(1)%20 == 0 {
 			c.Advance(2 * time.Minute)
 		}
 		return false
