@@ -2,11 +2,13 @@ package gc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
@@ -190,8 +192,11 @@ func (k *check) compareOne(ctx context.Context, p *catalog.Pack) error {
 		return err
 	}
 	ids, err := k.g.cat.PackContents(ctx, p.Seq)
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: the database has no list of its entries", format.ErrCorrupt)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+		return err
 	}
 	if len(ids) != len(entries) || p.Entries != len(entries) {
 		return fmt.Errorf("%w: it has %d entries, the database says %d", format.ErrCorrupt, len(entries), len(ids))
