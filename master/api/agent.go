@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -58,6 +59,15 @@ func (s *server) renew(c *call) error {
 	var q wire.RenewRequest
 	if err := c.decode(&q); err != nil {
 		return err
+	}
+	if c.id.Kind == ca.KindAgent { // paths of renewal do not look at generations, and so not at the machine
+		m, err := s.Catalog.Machine(c.ctx, c.id.ID)
+		if wire.HasCode(err, wire.CodeNotFound) || err == nil && (m.Revoked || m.ID != c.id.ID) {
+			return wire.NewProblem(http.StatusForbidden, wire.CodeRevoked, "this machine was removed or revoked").WithNext("enrol again with a new token")
+		}
+		if err != nil {
+			return err
+		}
 	}
 	out, err := s.Identity.Renew(c.ctx, c.id, q.CSR)
 	if err != nil {

@@ -8,6 +8,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -104,10 +106,22 @@ func NewHandler(d Deps) http.Handler {
 	for _, r := range routes() {
 		mux.Handle(r.method+" "+r.path, s.wrap(r))
 	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no %s %.200q here", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+// ready answers whether the database can be read. Whoever asks learns nothing else.
+func (s *server) ready(w http.ResponseWriter, r *http.Request) {
+	if _, err := s.Catalog.Projects(r.Context()); err != nil {
+		s.Log.Error("not ready", "error", err)
+		writeProblem(w, wire.NewProblem(http.StatusServiceUnavailable, wire.CodeUnavailable, "the database cannot be read"))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // wrap admits, limits, calls, and answers errors and panics.
@@ -116,10 +130,17 @@ func (s *server) wrap(rt route) http.Handler {
 		start := time.Now()
 		c := &call{ctx: r.Context(), w: w, r: r}
 		defer func() {
-			if p := recover(); p != nil {
-				s.Log.Error("handler panicked", "path", rt.path, "panic", p, "stack", string(debug.Stack()))
-				writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug; its log says more"))
+			p := recover()
+			if p == nil {
+				return
 			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			id := rand.Text()[:8]
+			s.Log.Error("handler panicked", "id", id, "path", rt.path, "panic", p, "stack", string(debug.Stack()))
+			writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug").
+				WithNext("look for "+id+" in the master's log"))
 		}()
 		done, err := s.admit(c, rt)
 		if err == nil {
@@ -178,18 +199,33 @@ func (c *call) decode(v any) error {
 	d := json.NewDecoder(c.r.Body)
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
-	if err == nil && d.More() {
-		err = errors.New("something follows the document")
+	if err == nil {
+		if _, end := d.Token(); end == nil {
+			err = errors.New("something follows the document")
+		} else if !errors.Is(end, io.EOF) {
+			err = end
+		}
 	}
-	var tooLarge *http.MaxBytesError
-	if err != nil && !errors.As(err, &tooLarge) {
-		return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "body: %.300s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return err
+	return bodyProblem(err)
 }
 
 // body reads a binary body.
-func (c *call) body() ([]byte, error) { return io.ReadAll(c.r.Body) }
+func (c *call) body() ([]byte, error) {
+	b, err := io.ReadAll(c.r.Body)
+	return b, bodyProblem(err)
+}
+
+// bodyProblem blames the caller for a body that cannot be read.
+func bodyProblem(err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil, errors.As(err, &tooLarge):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return wire.NewProblem(http.StatusRequestTimeout, wire.CodeUnavailable, "the body took too long")
+	}
+	return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "body: %.300s", strings.TrimPrefix(err.Error(), "json: "))
+}
 
 // answer writes v as JSON.
 func (c *call) answer(status int, v any) error {

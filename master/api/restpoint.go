@@ -10,6 +10,15 @@ import (
 
 func asProblem(err error, p **wire.Problem) bool { return errors.As(err, p) }
 
+// restpoint reads a restpoint, if it is of the caller's project.
+func (s *server) restpoint(c *call, ref string) (catalog.Restpoint, error) {
+	r, err := s.Catalog.Restpoint(c.ctx, ref)
+	if err == nil && r.Project != c.tok.Project {
+		return r, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no restpoint %.100q", ref)
+	}
+	return r, err
+}
+
 func (s *server) listRestpoints(c *call) error {
 	m, err := s.machine(c)
 	if err != nil {

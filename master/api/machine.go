@@ -1,0 +1,205 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// machine reads the machine of the path; one of another project is as good as absent.
+func (s *server) machine(c *call) (catalog.Machine, error) {
+	ref := c.r.PathValue("machine")
+	m, err := s.Catalog.Machine(c.ctx, ref)
+	if err == nil && m.Project != c.tok.Project {
+		return m, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no machine %.100q", ref)
+	}
+	return m, err
+}
+
+func (s *server) listMachines(c *call) error {
+	list, err := s.Catalog.Machines(c.ctx, c.tok.Project)
+	if err != nil {
+		return err
+	}
+	out := make([]wire.MachineInfo, 0, len(list))
+	for i := range list {
+		info := machineInfo(&list[i])
+		info.Inventory, info.Events = nil, nil
+		out = append(out, info)
+	}
+	return c.answer(http.StatusOK, out)
+}
+
+func (s *server) showMachine(c *call) error {
+	m, err := s.machine(c)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, machineInfo(&m))
+}
+
+func machineInfo(m *catalog.Machine) wire.MachineInfo {
+	state := m.Replication(time.Now())
+	interval := wire.Duration(m.Interval)
+	info := wire.MachineInfo{
+		ID: m.ID, Name: m.Name, Replication: state, NextStep: nextStep(m, state), Created: m.Created, LastSeen: m.LastSeen,
+		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
+		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &m.Report, Events: m.Events, Inventory: m.Inventory,
+		Policy: wire.MachinePolicy{Interval: &interval, Disks: m.Policy.Disks, ChunkSize: &m.Policy.ChunkSize,
+			Bandwidth: &m.Policy.Bandwidth, Window: m.Policy.Window, Consistency: &m.Policy.Consistency},
+	}
+	if !m.LastTime.IsZero() {
+		info.LastTime = &m.LastTime
+	}
+	return info
+}
+
+// nextStep tells the operator what to do about a machine.
+func nextStep(m *catalog.Machine, state string) string {
+	switch {
+	case m.Revoked:
+		return "remove it, or enrol it again with a new token"
+	case m.Frozen != "":
+		return "find the second agent that uses this identity and stop it, then: machines unfreeze " + m.Name
+	case m.Paused:
+		return "machines resume " + m.Name
+	}
+	switch state {
+	case "enrolled":
+		return "wait for its first restpoint, or: machines sync " + m.Name
+	case "disconnected":
+		return "see that its agent runs and reaches this master"
+	case "stalled", "lagging":
+		return "see what its agent reports: machines show " + m.Name
+	}
+	return "none"
+}
+
+func (s *server) changeMachine(c *call) error {
+	m, err := s.machine(c)
+	if err != nil {
+		return err
+	}
+	var p wire.MachinePolicy
+	if err := c.decode(&p); err != nil {
+		return err
+	}
+	if err := checkPolicy(&p); err != nil {
+		return err
+	}
+	m, err = s.Catalog.UpdateMachine(c.ctx, m.ID, func(m *catalog.Machine) error {
+		if p.Interval != nil {
+			m.Policy.Interval = time.Duration(*p.Interval)
+		}
+		if p.Disks != nil {
+			m.Policy.Disks = p.Disks
+		}
+		if p.ChunkSize != nil {
+			m.Policy.ChunkSize = *p.ChunkSize
+		}
+		if p.Bandwidth != nil {
+			m.Policy.Bandwidth = *p.Bandwidth
+		}
+		if p.Window != nil {
+			m.Policy.Window = p.Window
+			if p.Window.From == p.Window.To {
+				m.Policy.Window = nil
+			}
+		}
+		if p.Consistency != nil {
+			m.Policy.Consistency = *p.Consistency
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.audit(c, "changed policy", m.Name)
+	return c.answer(http.StatusOK, machineInfo(&m))
+}
+
+// audit notes who changed what.
+func (s *server) audit(c *call, what, which string) {
+	s.Log.Info("operator "+what, "who", c.name(), "what", which, "from", c.r.RemoteAddr)
+}
+
+// change runs fn on the machine of the path and answers with nothing.
+func (s *server) change(c *call, what string, fn func(id string) error) error {
+	m, err := s.machine(c)
+	if err != nil {
+		return err
+	}
+	if err := fn(m.ID); err != nil {
+		return err
+	}
+	s.audit(c, what, m.Name)
+	return c.done()
+}
+
+func (s *server) removeMachine(c *call) error {
+	return s.change(c, "removed machine", func(id string) error {
+		if err := s.Catalog.RemoveMachine(c.ctx, id); err != nil {
+			return err
+		}
+		return s.Identity.Revoke(c.ctx, ca.KindAgent, id, "the machine was removed")
+	})
+}
+
+func (s *server) pause(c *call) error {
+	return s.change(c, "paused", func(id string) error { return s.Catalog.SetPaused(c.ctx, id, true) })
+}
+
+func (s *server) resume(c *call) error {
+	return s.change(c, "resumed", func(id string) error { return s.Catalog.SetPaused(c.ctx, id, false) })
+}
+
+func (s *server) revoke(c *call) error {
+	return s.change(c, "revoked", func(id string) error {
+		if err := s.Catalog.Revoke(c.ctx, id); err != nil {
+			return err
+		}
+		return s.Identity.Revoke(c.ctx, ca.KindAgent, id, "an operator revoked it")
+	})
+}
+
+func (s *server) unfreeze(c *call) error {
+	return s.change(c, "unfroze", func(id string) error { return s.Catalog.Unfreeze(c.ctx, id) })
+}
+
+func (s *server) sync(c *call) error {
+	m, err := s.machine(c)
+	if err != nil {
+		return err
+	}
+	id, err := s.Catalog.RequestSync(c.ctx, m.ID)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusAccepted, wire.SyncInfo{ID: id, Open: true})
+}
+
+func (s *server) showSync(c *call) error {
+	m, err := s.machine(c)
+	if err != nil {
+		return err
+	}
+	out := wire.SyncInfo{ID: c.r.PathValue("sync"), State: m.Report.State, Message: m.Report.Message, Progress: m.Progress}
+	out.Open = m.Sync == out.ID
+	for _, d := range m.Syncs {
+		if d.ID == out.ID {
+			out.Restpoint = d.Restpoint
+		}
+	}
+	return c.answer(http.StatusOK, out)
+}
+
+func (s *server) listNodes(c *call) error {
+	nodes, err := s.Identity.Nodes(c.ctx, c.tok.Project)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, nodes)
+}
