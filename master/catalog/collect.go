@@ -130,24 +130,6 @@ func (c *Catalog) PackContents(ctx context.Context, seq uint64) ([]chunker.ID, e
 	return ids, err
 }
 
-// PacksOf calls fn with every pack that has an entry for one of ids, whatever its state, once for each id and pack.
-func (c *Catalog) PacksOf(ctx context.Context, project string, ids []chunker.ID, fn func(i int, p *Pack) error) error {
-	return c.db.View(ctx, func(r store.Reader) error {
-		prj, err := getProject(r, project)
-		if err != nil {
-			return err
-		}
-		l := newLookup(r, prj.Number)
-		for i := range ids {
-			err := l.each(&ids[i], func(_ *indexRow, p *Pack) (bool, error) { return false, fn(i, p) })
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // forgetBatch is how many index rows go in one transaction.
 const forgetBatch = 8192
 

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -125,4 +126,24 @@ func (r *reader) Nodes(ctx context.Context, ids []chunker.ID) ([][]byte, error) 
 		}
 	}
 	return out, nil
+}
+
+// IDs lists every id in a restpoint's trees.
+func (e *Env) IDs(p *catalog.Restpoint) ([]chunker.ID, error) {
+	opener, err := format.NewOpener(e.Keys)
+	if err != nil {
+		return nil, err
+	}
+	rd := &reader{e: e, project: p.Project, machine: p.Machine, opener: opener}
+	var ids []chunker.ID
+	for i := range p.Disks {
+		d := &p.Disks[i]
+		err := format.Walk(e.T.Context(), rd, d.Root, d.Layout().Chunks(),
+			func(_ int, _ int64, id chunker.ID) (bool, error) { ids = append(ids, id); return true, nil },
+			func(_ int64, id chunker.ID) error { ids = append(ids, id); return nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
