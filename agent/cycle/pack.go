@@ -1,0 +1,272 @@
+package cycle
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/staging"
+	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// item is a chunk on its way into a pack, or a node, which is there already.
+type item struct {
+	span  *span
+	chunk int
+	id    chunker.ID
+	raw   int
+	data  []byte // compressed into buf, or the span's own bytes
+	codec chunker.Codec
+	buf   []byte
+	node  []byte
+	ready chan struct{} // one token when a worker is done
+}
+
+// offer asks the master which ids it knows.
+func (p *pipeline) offer(ids []chunker.ID) (known []byte, err error) {
+	err = wire.Retry(p.ctx, 0, func() error {
+		known, err = p.conf.Master.Offer(p.ctx, p.session.ID, ids)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("offer chunks: %w", err)
+	}
+	return known, nil
+}
+
+// maxSent bounds the memory of what this cycle has sent, in ids.
+const maxSent = 1 << 17
+
+// resolve takes answers to offers in order and passes on what must be sent.
+func (p *pipeline) resolve() error {
+	defer close(p.packQ)
+	defer close(p.compQ)
+	sent := make(map[chunker.ID]struct{})
+	for {
+		b, ok := receive(p.ctx, p.offers)
+		if !ok {
+			return p.ctx.Err()
+		}
+		if err, ok := receive(p.ctx, b.done); err != nil || !ok {
+			return errors.Join(err, p.ctx.Err())
+		}
+		for i, o := range b.items {
+			_, again := sent[b.ids[i]]
+			if again || wire.Bitmap(b.known).Get(i) {
+				if o.span != nil {
+					p.n.known.Add(int64(o.span.length(o.chunk)))
+					p.release(o.span)
+				}
+				continue
+			}
+			if len(sent) >= maxSent {
+				clear(sent)
+			}
+			sent[b.ids[i]] = struct{}{}
+			if err := p.dispatch(b.ids[i], o); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// dispatch gives one item to a worker and, in order, to the packer.
+func (p *pipeline) dispatch(id chunker.ID, o offered) error {
+	it, err := p.items.get(p.ctx)
+	if err != nil {
+		return err
+	}
+	it.id, it.span, it.chunk, it.node = id, o.span, o.chunk, o.node
+	if o.span != nil {
+		it.raw = o.span.length(o.chunk)
+		if !send(p.ctx, p.compQ, it) {
+			return p.ctx.Err()
+		}
+	} else {
+		it.raw = len(o.node)
+		it.ready <- struct{}{}
+	}
+	if !send(p.ctx, p.packQ, it) {
+		return p.ctx.Err()
+	}
+	return nil
+}
+
+// fullPack is a pack that is ready to go.
+type fullPack struct {
+	object  []byte
+	id      format.PackID
+	entries []byte
+	sum     [32]byte
+}
+
+// nodeBytes is how many bytes of nodes wait for a place before they get a pack of their own.
+const nodeBytes = 4 << 20
+
+// packer fills packs. Chunks come in order; nodes wait, so that they lie together, at the end of the last pack if they fit.
+type packer struct {
+	p     *pipeline
+	w     *format.PackWriter
+	buf   []byte
+	nodes []*node
+	size  int
+}
+
+type node struct {
+	id  chunker.ID
+	enc []byte
+}
+
+// pack seals items into packs.
+func (p *pipeline) pack() error {
+	defer close(p.upload)
+	k := &packer{p: p}
+	for {
+		it, ok := receive(p.ctx, p.packQ)
+		if !ok {
+			break
+		}
+		if _, ok := receive(p.ctx, it.ready); !ok {
+			return p.ctx.Err()
+		}
+		if err := k.take(it); err != nil {
+			return err
+		}
+		if it.span != nil {
+			p.release(it.span)
+		}
+		it.span, it.data, it.node = nil, nil, nil
+		p.items.put(it)
+	}
+	if p.ctx.Err() != nil {
+		return p.ctx.Err()
+	}
+	return k.finish()
+}
+
+func (k *packer) take(it *item) error {
+	if it.node == nil {
+		if err := k.append(format.KindChunk, it.id, it.codec, it.raw, it.data); err != nil {
+			return err
+		}
+		k.p.n.sent.Add(int64(it.raw))
+		k.p.n.chunks.Add(1)
+		return nil
+	}
+	k.nodes = append(k.nodes, &node{it.id, it.node})
+	k.size += len(it.node)
+	if k.size < nodeBytes {
+		return nil
+	}
+	return k.placeNodes()
+}
+
+func (k *packer) placeNodes() error {
+	for _, n := range k.nodes {
+		if err := k.append(format.KindNode, n.id, chunker.Raw, len(n.enc), n.enc); err != nil {
+			return err
+		}
+	}
+	k.nodes, k.size = k.nodes[:0], 0
+	return nil
+}
+
+func (k *packer) append(kind format.Kind, id chunker.ID, codec chunker.Codec, raw int, data []byte) error {
+	if k.w != nil && !k.w.Room(len(data)) {
+		if err := k.ship(); err != nil {
+			return err
+		}
+	}
+	if k.w == nil {
+		buf, err := k.p.conf.Buffers.packs.get(k.p.ctx)
+		if err != nil {
+			return err
+		}
+		k.buf = buf
+		if k.w, err = format.NewPackWriter(k.p.conf.Keys, buf); err != nil {
+			return err
+		}
+	}
+	return k.w.Append(kind, id, codec, raw, data)
+}
+
+// ship hands the pack to an uploader.
+func (k *packer) ship() error {
+	object, entries, err := k.w.Finish()
+	if err != nil {
+		return err
+	}
+	full := fullPack{object: object, id: k.w.ID(), entries: format.MarshalEntries(entries)}
+	k.w = nil
+	if !send(k.p.ctx, k.p.upload, full) {
+		return k.p.ctx.Err()
+	}
+	return nil
+}
+
+func (k *packer) finish() error {
+	if err := k.placeNodes(); err != nil {
+		return err
+	}
+	if k.w == nil {
+		return nil
+	}
+	return k.ship()
+}
+
+// uploadPacks sends packs and commits them.
+func (p *pipeline) uploadPacks() error {
+	for {
+		full, ok := receive(p.ctx, p.upload)
+		if !ok {
+			return p.ctx.Err()
+		}
+		full.sum = sha256.Sum256(full.object)
+		if err := p.put(&full); err != nil {
+			return fmt.Errorf("send pack %s: %w", full.id, err)
+		}
+		p.n.stored.Add(int64(len(full.object)))
+		p.n.packs.Add(1)
+		p.conf.Buffers.packs.put(full.object[:0])
+	}
+}
+
+// putFor is how long one pack is tried before the cycle gives up.
+const putFor = 10 * time.Minute
+
+// put sends one pack until it is committed. The same bytes go again under the same id; a URL that ran out is asked for anew.
+func (p *pipeline) put(full *fullPack) error {
+	return retryPut(p.ctx, putFor, func() error {
+		up, err := p.conf.Master.Announce(p.ctx, p.session.ID, []wire.PackAnnounce{{ID: full.id.String(), Size: int64(len(full.object)), SHA256: full.sum[:]}})
+		if err != nil {
+			return err
+		}
+		if !up[0].Exists {
+			err := p.conf.Staging.Put(p.ctx, staging.SignedRequest{URL: up[0].URL, Header: up[0].Header}, full.object, p.conf.Limit)
+			if err != nil && !errors.Is(err, staging.ErrExists) { // exists: an earlier try arrived, its answer did not
+				return err
+			}
+		}
+		return p.conf.Master.CommitPack(p.ctx, p.session.ID, full.id, full.entries)
+	})
+}
+
+func retryPut(ctx context.Context, limit time.Duration, f func() error) error {
+	deadline := time.Now().Add(limit)
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		err := f()
+		passing := errors.Is(err, staging.ErrTemporary) || errors.Is(err, staging.ErrChecksum) || errors.Is(err, staging.ErrDenied) || wire.Passing(err)
+		if err == nil || !passing || time.Now().Add(wait).After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}

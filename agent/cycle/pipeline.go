@@ -1,0 +1,252 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openmigrate/openmigrate/chunker"
+)
+
+// depth of the queues between stages, in elements.
+const (
+	orderedDepth = 32
+	offerDepth   = 4
+	itemDepth    = 32
+)
+
+// pipeline moves the data of one cycle. scan is called for one disk after another, then close. Stages end in order, each
+// closing the queue to the next; a failure cancels ctx, which every blocking step watches.
+type pipeline struct {
+	*run
+	ctx    context.Context
+	group  *errgroup.Group
+	front  *errgroup.Group // workers: they end when both of their queues are closed
+	spans  *pool[*span]
+	items  pool[*item]
+	mu     sync.Mutex // guards span.users
+	scanQ  chan *span // to workers
+	compQ  chan *item // to workers, who prefer it: it frees buffers
+	order  chan *span // to the sequencer, in order of disk; a span without chunks ends its disk
+	offers chan *batch
+	packQ  chan *item // to the packer, in order
+	upload chan fullPack
+}
+
+func newPipeline(ctx context.Context, r *run) (*pipeline, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	p := &pipeline{
+		run: r, ctx: ctx, group: group, spans: &r.conf.Buffers.spans,
+		items: newPool(itemDepth, func() *item { return &item{ready: make(chan struct{}, 1)} }),
+		scanQ: make(chan *span, orderedDepth), compQ: make(chan *item, itemDepth), order: make(chan *span, orderedDepth),
+		offers: make(chan *batch, offerDepth), packQ: make(chan *item, itemDepth), upload: make(chan fullPack),
+	}
+	workers := runtime.GOMAXPROCS(0)
+	for range workers {
+		w, err := newWorker(p)
+		if err != nil {
+			return nil, err
+		}
+		group.Go(w.run)
+	}
+	group.Go(p.sequence)
+	group.Go(p.resolve)
+	group.Go(p.pack)
+	for range packs - 1 {
+		group.Go(p.uploadPacks)
+	}
+	return p, nil
+}
+
+// scan reads a disk: it hands spans to the workers and, in the same order, to the sequencer.
+func (p *pipeline) scan(d *disk) error {
+	perSpan := int64(max(1, spanSize/d.layout.ChunkSize))
+	size := int64(d.layout.ChunkSize)
+	next := int64(0) // first chunk that has not been handed out
+	for {
+		start, end, err := d.reader.NextData(next * size)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return p.fail(err)
+		}
+		if end <= start || end <= next*size {
+			return p.fail(fmt.Errorf("read %s: data ends at %d before it begins at %d", d.src.Name(), end, start))
+		}
+		last := min((end+size-1)/size, d.layout.Chunks())
+		for next = max(next, start/size); next < last; {
+			n := min(perSpan, last-next)
+			if err := p.hand(d, next, int(n)); err != nil {
+				return err
+			}
+			next += n
+		}
+		if next >= d.layout.Chunks() {
+			// One more question tells whether the source is still the one that was opened.
+			if _, _, err := d.reader.NextData(d.layout.Size); err != nil && !errors.Is(err, io.EOF) {
+				return p.fail(err)
+			}
+			break
+		}
+	}
+	return p.hand(d, d.layout.Chunks(), 0)
+}
+
+// fail ends the pipeline with err.
+func (p *pipeline) fail(err error) error {
+	p.group.Go(func() error { return err })
+	return err
+}
+
+func (p *pipeline) hand(d *disk, first int64, n int) error {
+	s, err := p.spans.get(p.ctx)
+	if err != nil {
+		return err
+	}
+	s.d, s.first, s.n, s.err, s.users = d, first, n, nil, 1
+	if n > 0 {
+		if !send(p.ctx, p.scanQ, s) {
+			p.release(s)
+			return p.ctx.Err()
+		}
+	} else {
+		s.ready <- struct{}{}
+	}
+	if !send(p.ctx, p.order, s) {
+		return p.ctx.Err() // a worker may still use it: it is left to the collector with the pipeline's pool
+	}
+	return nil
+}
+
+// send gives up when ctx ends.
+func send[T any](ctx context.Context, q chan<- T, v T) bool {
+	select {
+	case q <- v:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// receive gives up when ctx ends; ok is false then, and when the queue is closed and empty.
+func receive[T any](ctx context.Context, q <-chan T) (v T, ok bool) {
+	select {
+	case v, ok = <-q:
+		return v, ok
+	case <-ctx.Done():
+		return v, false
+	}
+}
+
+// close waits for everything to be sent and returns the first failure.
+func (p *pipeline) close() error {
+	close(p.order)
+	close(p.scanQ)
+	err := p.group.Wait()
+	if cause := context.Cause(p.ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	if err != nil {
+		// Buffers that were on their way are lost to the pools: start the next cycle with new ones.
+		*p.conf.Buffers = *NewBuffers()
+	}
+	return err
+}
+
+// use and release count who needs a span.
+func (p *pipeline) use(s *span) {
+	p.mu.Lock()
+	s.users++
+	p.mu.Unlock()
+}
+
+func (p *pipeline) release(s *span) {
+	p.mu.Lock()
+	s.users--
+	free := s.users == 0
+	p.mu.Unlock()
+	if free {
+		s.d = nil
+		p.spans.put(s)
+	}
+}
+
+// worker reads, tests and hashes spans, and compresses chunks.
+type worker struct {
+	p    *pipeline
+	hash *chunker.Hasher
+	comp *chunker.Compressor
+}
+
+func newWorker(p *pipeline) (*worker, error) {
+	c, err := chunker.NewCompressor()
+	if err != nil {
+		return nil, err
+	}
+	return &worker{p: p, hash: chunker.NewHasher(p.conf.Keys.ChunkKey()), comp: c}, nil
+}
+
+func (w *worker) run() error {
+	scanQ, compQ := w.p.scanQ, w.p.compQ
+	for scanQ != nil || compQ != nil {
+		select { // what frees buffers comes first
+		case it, ok := <-compQ:
+			if ok {
+				w.compress(it)
+				continue
+			}
+			compQ = nil
+		default:
+		}
+		select {
+		case it, ok := <-compQ:
+			if !ok {
+				compQ = nil
+				continue
+			}
+			w.compress(it)
+		case s, ok := <-scanQ:
+			if !ok {
+				scanQ = nil
+				continue
+			}
+			w.read(s)
+			s.ready <- struct{}{}
+		case <-w.p.ctx.Done():
+			return w.p.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// read fills a span and names its chunks.
+func (w *worker) read(s *span) {
+	off, _ := s.d.layout.Extent(s.first)
+	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
+	s.grow(int(last + int64(n) - off))
+	if got, err := s.d.reader.ReadAt(s.buf, off); err != nil && !(errors.Is(err, io.EOF) && got == len(s.buf)) {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
+		}
+		s.err = err
+		return
+	}
+	for i := range s.n {
+		s.ids[i] = w.hash.ID(s.chunk(i))
+	}
+}
+
+func (w *worker) compress(it *item) {
+	content := it.span.chunk(it.chunk)
+	if need := len(content) + len(content)/64 + 64; cap(it.buf) < need {
+		it.buf = make([]byte, 0, need)
+	}
+	it.data, it.codec = w.comp.Compress(it.buf, content)
+	it.ready <- struct{}{}
+}
