@@ -49,7 +49,9 @@ func (g *Collector) Check(ctx context.Context, opt *CheckOptions) (CheckReport, 
 	if opt == nil {
 		opt = &CheckOptions{}
 	}
-	k := check{g: g, opt: opt, report: &CheckReport{Started: g.clock.Now(), Deep: opt.Deep}}
+	k := check{g: g, opt: opt, report: &CheckReport{
+		Started: g.clock.Now(), Deep: opt.Deep, Problems: noProblems(), Orphans: []string{},
+	}}
 	err := k.run(ctx)
 	k.report.Ended = g.clock.Now()
 	k.report.OK = err == nil && k.report.Count == 0

@@ -51,7 +51,7 @@ func (g *Collector) Collect(ctx context.Context, opt *Options) (Report, error) {
 	if opt == nil {
 		opt = &Options{}
 	}
-	r := Report{Started: g.clock.Now()}
+	r := Report{Started: g.clock.Now(), Problems: noProblems()}
 	if !g.running.TryLock() {
 		return r, ErrBusy
 	}

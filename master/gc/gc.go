@@ -59,6 +59,9 @@ type Problems struct {
 	Count int64     `json:"problem_count"`
 }
 
+// noProblems is an empty list, which JSON shows as one.
+func noProblems() Problems { return Problems{List: []Problem{}} }
+
 const (
 	maxProblems = 200
 	maxMessage  = 500 // bytes

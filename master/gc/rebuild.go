@@ -42,7 +42,7 @@ type RebuildReport struct {
 //
 // It refuses a catalog that knows machines which this bucket does not. ErrBusy while a collection runs.
 func (g *Collector) Rebuild(ctx context.Context, progress Progress) (RebuildReport, error) {
-	b := rebuild{g: g, progress: progress, report: &RebuildReport{Started: g.clock.Now()}}
+	b := rebuild{g: g, progress: progress, report: &RebuildReport{Started: g.clock.Now(), Problems: noProblems()}}
 	if !g.running.TryLock() {
 		return *b.report, ErrBusy
 	}
