@@ -227,8 +227,20 @@ func bodyProblem(err error) error {
 	return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "body: %.300s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
+// torn returns why the caller was shut out while the request was under way: whatever it asked for, it gets nothing.
+func (c *call) torn() error {
+	var p *wire.Problem
+	if errors.As(context.Cause(c.ctx), &p) {
+		return p
+	}
+	return nil
+}
+
 // answer writes v as JSON.
 func (c *call) answer(status int, v any) error {
+	if err := c.torn(); err != nil {
+		return err
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
@@ -242,6 +254,9 @@ func (c *call) answer(status int, v any) error {
 
 // binary writes bytes.
 func (c *call) binary(b []byte) error {
+	if err := c.torn(); err != nil {
+		return err
+	}
 	c.w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = c.w.Write(b) // the caller may be gone
 	return nil

@@ -158,10 +158,11 @@ func (s *server) resume(c *call) error {
 
 func (s *server) revoke(c *call) error {
 	return s.change(c, "revoked", func(id string) error {
-		if err := s.Catalog.Revoke(c.ctx, id); err != nil {
+		// First shut out: the catalog wakes the agent's long poll, which must not answer any more.
+		if err := s.Identity.Revoke(c.ctx, ca.KindAgent, id, "an operator revoked it"); err != nil {
 			return err
 		}
-		return s.Identity.Revoke(c.ctx, ca.KindAgent, id, "an operator revoked it")
+		return s.Catalog.Revoke(c.ctx, id)
 	})
 }
 
