@@ -92,12 +92,16 @@ func (a *applier) pass(ctx context.Context, rehash bool) error {
 	var noter sync.WaitGroup
 	noter.Go(func() {
 		for range notes {
+			a.v.StartSync()
+			if a.t.mark()-a.j.State().Done < a.o.every/int64(a.to.ChunkSize) {
+				continue
+			}
 			if err := a.checkpoint(); err != nil {
 				cancel(err)
 			}
 		}
 	})
-	meter := meter{a: a, notes: notes, noted: st.Done}
+	meter := meter{a: a, notes: notes}
 	err := a.r.Read(ctx, a.planner.batch, reader.Sink{
 		Deliver: func(w reader.Want, content []byte) error {
 			if _, err := a.v.WriteAt(content, w.Index*int64(a.to.ChunkSize)); err != nil {

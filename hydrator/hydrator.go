@@ -44,6 +44,7 @@ type target interface {
 	SetSize(size int64) error
 	Zero(off, n int64) error
 	Sync() error
+	StartSync()
 }
 
 // ledger is what a journal.Journal does here.

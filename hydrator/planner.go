@@ -122,31 +122,35 @@ func (p *planner) holds(id chunker.ID, off int64, n int) (bool, error) {
 	return p.hash.ID(p.buf[:n]) == id, nil
 }
 
-// meter tells of progress, and that it is time to note it in the journal.
+// meter tells of progress, and that there is something to make durable.
 type meter struct {
-	a     *applier
-	notes chan<- struct{}
-	mu    sync.Mutex
-	fresh int64 // bytes since the last show; guarded by mu, as is noted
-	noted int64 // chunks
+	a       *applier
+	notes   chan<- struct{}
+	mu      sync.Mutex
+	unshown int64 // bytes since the last show; guarded by mu, as is unnoted
+	unnoted int64
 }
 
-// showEvery is how many written bytes lie between two calls of the progress function.
-const showEvery = 16 << 20
+const (
+	showEvery = 16 << 20 // bytes written between two calls of the progress function
+	noteEvery = 64 << 20 // between two looks at what can be made durable
+)
 
 func (m *meter) tick(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.fresh += int64(n); m.fresh >= showEvery {
-		m.fresh = 0
+	m.unnoted += int64(n)
+	if m.unshown += int64(n); m.unshown >= showEvery {
+		m.unshown = 0
 		m.show()
 	}
-	if mark := m.a.t.mark(); (mark-m.noted)*int64(m.a.to.ChunkSize) >= m.a.o.every {
-		m.noted = mark
-		select {
-		case m.notes <- struct{}{}:
-		default: // one is under way and another waits
-		}
+	if m.unnoted < min(noteEvery, m.a.o.every) {
+		return
+	}
+	select {
+	case m.notes <- struct{}{}:
+		m.unnoted = 0
+	default: // one is under way and another waits
 	}
 }
 

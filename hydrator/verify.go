@@ -54,6 +54,7 @@ func (s *sink) Empty() error                           { return nil }
 func (s *sink) Identity() (volume.Identity, error)     { return volume.Identity{Size: s.size}, nil }
 func (s *sink) SetSize(size int64) error               { s.size = size; return nil }
 func (s *sink) Zero(int64, int64) error                { return nil }
+func (s *sink) StartSync()                             {}
 func (s *sink) Sync() error                            { return nil }
 
 // memory is a ledger that survives nothing: there is nothing to find again.

@@ -174,6 +174,11 @@ func (v *Volume) Sync() error {
 	return nil
 }
 
+// StartSync makes the kernel begin to write out what is dirty, so that Sync finds less to do. It promises nothing.
+func (v *Volume) StartSync() {
+	_ = unix.SyncFileRange(int(v.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 // Close lets go of the volume. It does not sync.
 func (v *Volume) Close() error {
 	if v.f == nil {
