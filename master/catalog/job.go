@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,9 +69,6 @@ type Job struct {
 	Result    *wire.JobResult `json:"result,omitempty"`
 	Failure   *wire.Failure   `json:"failure,omitempty"`
 }
-
-// lease is what the present holder's lease is kept under.
-func (j *Job) lease() string { return fmt.Sprintf("%s/%d", j.ID, j.Attempts) }
 
 var jobs = table[Job]{"jobs"}
 
@@ -177,112 +173,3 @@ func (c *Catalog) Jobs(ctx context.Context) ([]Job, error) {
 	slices.SortFunc(all, func(a, b Job) int { return int(int64(b.Number) - int64(a.Number)) })
 	return all, err
 }
-
-// LeaseJob gives a node the oldest job that it can do, and waits for one for at most req.Wait. Without one it returns nil.
-func (c *Catalog) LeaseJob(ctx context.Context, node string, req wire.LeaseRequest) (*wire.Job, error) {
-	var leased *Job
-	_, err := c.work.poll(ctx, time.Duration(req.Wait), func() (bool, error) {
-		candidate, err := c.findJob(ctx, node, req.Kinds)
-		if err != nil || candidate == "" {
-			return false, err
-		}
-		leased, err = c.takeJob(ctx, candidate, node, func(j *Job) bool { return j.State == JobQueued && j.fits(node, req.Kinds) })
-		return leased != nil, err
-	})
-	c.seen.set(node, c.clock.Now())
-	if err != nil || leased == nil {
-		return nil, err
-	}
-	return c.wireJob(ctx, leased)
-}
-
-func (j *Job) fits(node string, kinds []string) bool {
-	return (j.Node == "" || j.Node == node) && slices.Contains(kinds, j.Kind)
-}
-
-func (c *Catalog) findJob(ctx context.Context, node string, kinds []string) (string, error) {
-	found := ""
-	err := c.db.View(ctx, func(r store.Reader) error {
-		return r.Scan(tableQueue, nil, nil, func(_, id []byte) error {
-			j, err := jobs.get(r, id)
-			if err != nil || j.State != JobQueued || !j.fits(node, kinds) {
-				return err
-			}
-			found = j.ID
-			return store.ErrStop
-		})
-	})
-	return found, err
-}
-
-// takeJob leases a job if it still may be; nil when not.
-func (c *Catalog) takeJob(ctx context.Context, id, holder string, may func(*Job) bool) (*Job, error) {
-	var taken *Job
-	err := c.db.Update(ctx, func(w store.Writer) error {
-		taken = nil
-		j, err := getJob(w, id)
-		if err != nil || !may(&j) {
-			return err
-		}
-		j.State, j.Holder, j.Started = JobLeased, holder, c.clock.Now()
-		j.Attempts++
-		taken = &j
-		return putJob(w, &j)
-	})
-	if err != nil || taken == nil {
-		return nil, err
-	}
-	c.jobs.grant(taken.lease())
-	return taken, nil
-}
-
-// HoldJob gives one job, an export of the holder's own making, to a person's tool. The same holder may ask again.
-func (c *Catalog) HoldJob(ctx context.Context, holder, id string) (*wire.Job, error) {
-	j, err := c.takeJob(ctx, id, holder, func(j *Job) bool {
-		return j.Kind == wire.JobExport && (j.State == JobQueued || j.State == JobLeased && j.Holder == holder)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if j == nil {
-		return nil, busy("job %.64q is no export, or somebody else holds it", id)
-	}
-	return c.wireJob(ctx, j)
-}
-
-// wireJob adds what the holder needs to do the job.
-func (c *Catalog) wireJob(ctx context.Context, j *Job) (*wire.Job, error) {
-	keys, err := c.keys.Keys(ctx, j.Project)
-	if err != nil {
-		return nil, err
-	}
-	out := &wire.Job{
-		ID: j.ID, Kind: j.Kind, Project: j.Project, Keys: keys.MarshalBinary(), Disk: j.Disk, Packs: j.Packs,
-		Target: j.Target, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
-	}
-	if j.Restpoint == "" {
-		return out, nil
-	}
-	err = c.db.View(ctx, func(r store.Reader) error {
-		p, err := restpoints.get(r, []byte(j.Restpoint))
-		if err != nil {
-			return fmt.Errorf("read restpoint of job %s: %w", j.ID, err)
-		}
-		object, err := r.Get(tableObjects, []byte(j.Restpoint))
-		if err != nil {
-			return fmt.Errorf("read restpoint of job %s: %w", j.ID, err)
-		}
-		m, err := machines.get(r, []byte(p.Machine))
-		if err != nil {
-			return fmt.Errorf("read machine of job %s: %w", j.ID, err)
-		}
-		out.Restpoint = &wire.Restpoint{
-			ID: p.ID, Machine: p.Machine, Sequence: p.Sequence, Object: slices.Clone(object),
-			AgentKey: m.SigningKey, MasterKey: c.masterKey.Public().(ed25519.PublicKey),
-		}
-		return nil
-	})
-	return out, err
-}
-
-func (c *Catalog) jobLease() wire.JobLease { return wire.JobLease{TTL: wire.Duration(c.opt.JobTTL)} }
