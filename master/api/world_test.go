@@ -254,3 +254,12 @@ func TestCAFileIsWhatClientsTrust(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// catalogDisk is a small disk with something on it.
+func catalogDisk() catalogtest.Disk {
+	d := catalogtest.Disk{ID: "d", Data: make([]byte, 8*catalogtest.ChunkSize)}
+	for i := range d.Data {
+		d.Data[i] = byte(i / catalogtest.ChunkSize * 7)
+	}
+	return d
+}
