@@ -55,7 +55,7 @@ func New(t testing.TB, o *catalog.Options) *Env {
 	}
 	e.open()
 	t.Cleanup(func() {
-		if err := e.DB.Store.Close(); err != nil {
+		if err := e.DB.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -77,7 +77,7 @@ func (e *Env) open() {
 // Restart is what a master's death and new start leave: the database and the bucket. Faults are over. Recover is not called.
 func (e *Env) Restart() {
 	e.T.Helper()
-	if err := e.DB.Store.Close(); err != nil {
+	if err := e.DB.Close(); err != nil {
 		e.T.Fatal(err)
 	}
 	e.Bucket.Fail(nil)

@@ -21,6 +21,13 @@ func open(dir string) (store.Store, error) {
 	return Open(filepath.Join(dir, "master.db"), nil)
 }
 
+func closeStore(t *testing.T, s store.Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMain(m *testing.M) { storetest.Main(m, open) }
 
 func TestStore(t *testing.T) { storetest.Run(t, open) }
@@ -52,7 +59,7 @@ func TestMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer closeStore(t, s)
 	info, err := os.Stat(filepath.Join(dir, "master.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +84,7 @@ func TestQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer closeStore(t, s)
 	fill(t, s)
 }
 
@@ -107,7 +114,7 @@ func TestFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer closeStore(t, s)
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 20, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}

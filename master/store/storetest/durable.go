@@ -129,7 +129,8 @@ func checkWritten(t *testing.T, s store.Store) uint64 {
 
 func valueSize(n uint64) int { return int(n * 2654435761 % 6000) }
 
-// writeForever continues the sequence of transactions that it finds and prints the number of each when it is durable.
+// writeForever continues the sequence of transactions that it finds and prints the number of each when it is durable. It
+// returns only with an error.
 func writeForever(dir string, open Open) error {
 	s, err := open(dir)
 	if err != nil {

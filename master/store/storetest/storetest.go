@@ -20,10 +20,8 @@ type Open func(dir string) (store.Store, error)
 // when goroutines are left over.
 func Main(m *testing.M, open Open) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		if err := writeForever(dir, open); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+		fmt.Fprintln(os.Stderr, writeForever(dir, open))
+		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
 }
