@@ -20,6 +20,8 @@ type NodeClient interface {
 	LeaseJob(ctx context.Context, r *wire.LeaseRequest) (*wire.Job, error)
 }
 
+var _ NodeClient = (*wire.Client)(nil)
+
 // Options say what a node is.
 type Options struct {
 	Client      NodeClient
