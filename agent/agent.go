@@ -1,0 +1,187 @@
+// Package agent is the program on a source server: it proves who it is, asks the master what to do, and makes restpoints.
+//
+//	enrol once ─► hello ─► ┌ poll ──► assignment ┐
+//	                       │ renew ─► certificate ├─► loop: wait until due ─► cycle.Run ─► report
+//	                       └ (goroutines)         ┘
+//
+// Invariants. It dials out only: to the master, whose CA it has pinned since enrolment, and to the staging hosts that the assignment
+// names. One process at a time uses a state directory. Each Hello shows a generation that no Hello has shown
+// before, also when an answer was lost. It keeps to the assignment that it holds while the master is away. Of what the
+// master asks it replicates only whole disks of this host, or what the operator named. Keys and tokens are in no log and no error.
+//
+// Run belongs to one goroutine; everything that it starts has ended when it returns.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/openmigrate/openmigrate/agent/cycle"
+	"github.com/openmigrate/openmigrate/agent/inventory"
+	"github.com/openmigrate/openmigrate/agent/state"
+	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/version"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// Options say how an agent runs. StateDir is needed; Token and MasterURL at the first start.
+type Options struct {
+	MasterURL string // empty: the one in the token, or of the identity
+	Token     string // enrolment token; not looked at once the agent has an identity
+	StateDir  string
+	Name      string                                         // wished name at enrolment; empty: the host's
+	Disks     []string                                       // devices or image files in place of every disk that is found
+	Progress  func(wire.Progress)                            // is told about twice a second during a cycle; may be nil
+	Done      func(*cycle.Result)                            // is told of each restpoint; may be nil
+	Log       *slog.Logger                                   // nil: slog.Default
+	Clock     clock.Clock                                    // nil: the system's
+	Inventory func(context.Context) (*wire.Inventory, error) // nil: this host's
+}
+
+// Memory. The pools of a cycle hold about 150 MiB that the collector need not look into; little else is alive.
+const (
+	memoryLimit = 190 << 20 // bytes; soft: the collector works harder near it
+	gcPercent   = 15
+)
+
+// agent is a running agent.
+type agent struct {
+	opts   Options
+	log    *slog.Logger
+	clock  clock.Clock
+	dir    *state.Dir
+	id     *identity
+	client *wire.Client
+	status *statusFile
+
+	known   bool // the master has answered this process; of the goroutine of Run
+
+	buffers *cycle.Buffers
+	news    chan struct{} // one token: the assignment changed
+	rehello chan struct{} // one token: the master does not know this process
+
+	mu         sync.Mutex
+	assignment *wire.Assignment // guarded by mu; nil: none yet
+}
+
+// Run is the agent until ctx ends, which is no error. Errors to test for: state.ErrLocked, wire.ErrUntrusted, and the
+// master's CodeTokenUsed, CodeTokenExpired, CodeUnauthorized and CodeRevoked. Anything that may pass is waited for.
+func Run(ctx context.Context, opts Options) error {
+	err := run(ctx, opts)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+func run(ctx context.Context, opts Options) (err error) {
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	a := &agent{opts: opts, log: opts.Log, clock: opts.Clock, buffers: cycle.NewBuffers(), news: make(chan struct{}, 1),
+		rehello: make(chan struct{}, 1)}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	if a.clock == nil {
+		a.clock = clock.Real{}
+	}
+	if a.opts.Inventory == nil {
+		a.opts.Inventory = func(ctx context.Context) (*wire.Inventory, error) { return inventory.Collect(ctx, inventory.Options{}) }
+	}
+	if a.dir, err = state.Open(opts.StateDir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.dir.Close()) }()
+	a.status = newStatusFile(a.dir, a.clock)
+	defer func() { a.status.stopped(err) }()
+	inv, err := a.opts.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.identify(ctx, inv); err != nil {
+		return err
+	}
+	defer a.client.Close()
+	return a.work(ctx)
+}
+
+// work keeps the helpers running beside the loop, and joins them.
+func (a *agent) work(ctx context.Context) error {
+	if err := a.loadAssignment(); err != nil {
+		a.log.Warn("the last assignment cannot be read; waiting for a new one", "error", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	hello, err := a.hello(ctx)
+	if err != nil {
+		cancel(nil)
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, helper := range []func(context.Context) error{a.poll, a.renewals} {
+		wg.Go(func() {
+			if err := helper(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	err = a.loop(ctx, hello.LastRestpoint)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	wg.Wait()
+	return err
+}
+
+// hello opens the conversation, as often as it takes. Every try has a generation of its own: the master may have heard one
+// whose answer was lost.
+func (a *agent) hello(ctx context.Context) (*wire.HelloResponse, error) {
+	for b := newBackoff(time.Second, 30*time.Second); ; {
+		inv, err := a.opts.Inventory(ctx)
+		if err != nil {
+			return nil, err
+		}
+		generation, err := a.dir.NextGeneration()
+		if err != nil {
+			return nil, err
+		}
+		out, err := a.client.Hello(ctx, wire.PathAgentHello, &wire.Hello{Generation: generation, Fingerprint: inv.Fingerprint,
+			Version: version.String(), Inventory: inv})
+		if err == nil {
+			a.known = true
+			a.log.Info("connected", "machine", a.id.get().Name, "last_restpoint", out.LastRestpoint)
+			return out, nil
+		}
+		if final(err) || wire.HasCode(err, wire.CodeNotFound) || errors.Is(err, wire.ErrUntrusted) && !a.known {
+			return nil, fmt.Errorf("say hello to the master: %w", err)
+		}
+		if wire.HasCode(err, wire.CodeUnauthorized) { // most likely the certificate ran out while the agent was off
+			if rerr := a.renew(ctx); rerr != nil {
+				if final(rerr) {
+					return nil, rerr
+				}
+				err = errors.Join(err, rerr)
+			}
+		}
+		a.log.Warn("the master cannot be reached yet", "error", err)
+		a.status.set("connecting", err)
+		if err := b.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// final reports whether an error cannot mend itself: the agent ends with it, and the operator has to act.
+func final(err error) bool {
+	for _, code := range []string{wire.CodeRevoked, wire.CodeTokenUsed, wire.CodeTokenExpired, wire.CodeNewerVersion} {
+		if wire.HasCode(err, code) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,197 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openmigrate/openmigrate/agent/cycle"
+	"github.com/openmigrate/openmigrate/internal/version"
+	"github.com/openmigrate/openmigrate/staging"
+	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// errHeld ends a cycle that may not go on: what it committed stays, and is not sent again.
+var errHeld = errors.New("cycle was stopped")
+
+// scheduleFile remembers the start of the last cycle, so that a restart of the agent does not begin another one.
+const scheduleFile = "schedule.json"
+
+// loop makes restpoints when they are due. last is the master's last restpoint of this machine.
+func (a *agent) loop(ctx context.Context, last string) error {
+	var s schedule
+	if _, err := a.dir.Read(scheduleFile, &s); err != nil || last == "" {
+		s = schedule{}
+	}
+	a.status.last(last, time.Time{})
+	said := plan{}
+	for ctx.Err() == nil {
+		as := a.current()
+		p := s.next(a.clock.Now(), as)
+		if !p.run {
+			a.status.wait(p)
+			if p.state != said.state || p.message != said.message {
+				a.report(ctx, &wire.Report{State: p.state, Message: p.message})
+				said = p
+			}
+			hello, err := a.idle(ctx, p.wait)
+			if err != nil {
+				return err
+			}
+			if hello != nil {
+				last = hello.LastRestpoint
+			}
+			continue
+		}
+		said = plan{}
+		started := a.clock.Now()
+		done, err := a.runCycle(ctx, as, last)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			if final(err) {
+				return err
+			}
+			if !errors.Is(err, errHeld) {
+				s.failed(a.clock.Now(), as.Sync)
+				a.fail(ctx, err)
+			}
+			// Whether its restpoint was listed is for the master to say.
+			hello, err := a.hello(ctx)
+			if err != nil {
+				return err
+			}
+			last = hello.LastRestpoint
+			continue
+		}
+		last = done.Restpoint
+		s.made(started, as.Sync)
+		if err := a.dir.Write(scheduleFile, &s); err != nil {
+			a.log.Warn("the schedule could not be kept", "error", err)
+		}
+		a.status.last(last, done.Time)
+		a.log.Info("restpoint made", "restpoint", last, "total", done.Stats.Total, "zero", done.Stats.Zero, "same", done.Stats.Same,
+			"known", done.Stats.Known, "sent", done.Stats.Sent, "stored", done.Stats.Stored, "packs", done.Stats.Packs,
+			"seconds", a.clock.Now().Sub(started).Seconds())
+		if a.opts.Done != nil {
+			a.opts.Done(done)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// idle waits for news. A HelloResponse is returned when the master had forgotten this process.
+func (a *agent) idle(ctx context.Context, wait time.Duration) (*wire.HelloResponse, error) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-a.rehello:
+		return a.hello(ctx)
+	case <-a.news:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil, nil
+}
+
+// runCycle makes one restpoint, unless the assignment stops it.
+func (a *agent) runCycle(ctx context.Context, as *wire.Assignment, last string) (*cycle.Result, error) {
+	inv, err := a.opts.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	disks, err := sources(inv, a.opts.Disks, as.Disks)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := format.UnmarshalKeys(as.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("read the assignment's keys: %w", err)
+	}
+	put, err := staging.NewSignedClient(as.StagingHosts, as.StagingCA)
+	if err != nil {
+		return nil, err
+	}
+	defer put.Close()
+	id := a.id.get()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := make(chan struct{})
+	limit := newLimiter()
+	limit.set(as.Bandwidth)
+	go func() {
+		defer close(watch)
+		a.watch(ctx, limit, cancel)
+	}()
+	a.report(ctx, &wire.Report{State: "replicating"})
+	a.status.progress(wire.Progress{Phase: "opening"})
+	out, err := cycle.Run(ctx, cycle.Config{
+		Master: a.client, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
+		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
+		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,
+	})
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errHeld) {
+		err = cause
+	}
+	cancel(nil)
+	<-watch
+	return out, err
+}
+
+// watchEvery is how often the window is looked at while a cycle runs.
+const watchEvery = 5 * time.Second
+
+// watch keeps a cycle to the assignment as it changes: its bandwidth, and whether it may go on.
+func (a *agent) watch(ctx context.Context, limit *limiter, cancel context.CancelCauseFunc) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.news:
+		case <-t.C:
+		}
+		as := a.current()
+		limit.set(as.Bandwidth)
+		if as.Paused {
+			cancel(fmt.Errorf("%w: paused", errHeld))
+			return
+		}
+		if open, err := inWindow(as.Window, a.clock.Now()); err == nil && !open {
+			cancel(fmt.Errorf("%w: the window closed", errHeld))
+			return
+		}
+	}
+}
+
+func (a *agent) progress(p wire.Progress) {
+	a.status.progress(p)
+	if a.opts.Progress != nil {
+		a.opts.Progress(p)
+	}
+}
+
+// fail tells of a cycle that failed.
+func (a *agent) fail(ctx context.Context, err error) {
+	a.log.Error("no restpoint was made", "error", err)
+	a.status.set("error", err)
+	r := &wire.Report{State: "error", Message: err.Error()}
+	if e := cycle.EventOf(err); e != nil {
+		r.Events = []wire.Event{*e}
+	}
+	a.report(ctx, r)
+}
+
+// report tells the master news. It may fail: nothing depends on it.
+func (a *agent) report(ctx context.Context, r *wire.Report) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := a.client.Report(ctx, r); err != nil {
+		a.log.Debug("report to the master", "error", err)
+	}
+}
