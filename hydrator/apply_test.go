@@ -150,11 +150,6 @@ func TestRestoreIsSparseAndCoalesced(t *testing.T) {
 	if n := w.Gets() - before; n > 6 {
 		t.Errorf("%d requests for 40 adjacent chunks and a tree of 3 levels", n)
 	}
-	v, err := volume.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
 	if used, err := allocated(path); err != nil || used > 41*testChunk {
 		t.Errorf("the file takes %d bytes of disk, %v", used, err)
 	}

@@ -70,7 +70,7 @@ func TestIdentity(t *testing.T) {
 	path := file(t, []byte("x"))
 	id := func() volume.Identity {
 		v := open(t, path)
-		defer v.Close()
+		defer func() { _ = v.Close() }()
 		i, err := v.Identity()
 		if err != nil {
 			t.Fatal(err)
