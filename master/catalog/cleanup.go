@@ -124,6 +124,9 @@ func (c *Catalog) cleanSome(w store.Writer, session string) (more, queued bool, 
 			continue
 		}
 		p, err := getPack(w, binary.BigEndian.Uint64(k[len(k)-8:]))
+		if errors.Is(err, store.ErrNotFound) {
+			continue // offered, not used, and collected since the session ended
+		}
 		if err != nil {
 			return false, false, err
 		}

@@ -353,3 +353,31 @@ func TestCollectForgetsLost(t *testing.T) {
 		t.Fatalf("%d lost ids are left", len(ids))
 	}
 }
+
+// A pack that a session was offered and did not use may be collected before the session was cleaned up.
+func TestCollectBeforeCleanUp(t *testing.T) {
+	e := catalogtest.New(t, nil)
+	a := e.NewAgent("a")
+	old := disk("d", 1, 4, 0, 1)
+	gone, _ := a.Replicate(old)
+	a.ForgetBase()
+	d := disk("d", 2, 4, 0, 1)
+	p, _ := a.Replicate(d)
+	remove(t, e, gone)
+	later(e)
+
+	a.ForgetBase()
+	offered := must[*catalogtest.Cycle](t)(a.Open("", old))
+	must[[]catalogtest.Piece](t)(offered.Unknown()) // pins what the restpoint that is gone had
+	c := must[*catalogtest.Cycle](t)(a.Open(offered.Session.ID, d))
+	if c.Session.ID != offered.Session.ID {
+		t.Fatal("the session was not resumed")
+	}
+	must[[]catalogtest.Piece](t)(c.Send())
+	must[wire.Committed](t)(c.Commit(must[[]byte](t)(c.Manifest())))
+	if r := collect(t, e, nil); r.PacksDeleted == 0 {
+		t.Fatalf("nothing was collected: %+v", r)
+	}
+	e.Tick()
+	e.MustRestore(p, d)
+}
