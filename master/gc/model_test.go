@@ -89,6 +89,8 @@ func (w *world) step() {
 	case n < 90 && !w.busy:
 		w.note("death ahead")
 		w.DB.DieAfter(w.rnd.IntN(12), w.rnd.IntN(2) == 0)
+	case n < 92 && !w.busy:
+		w.inspect()
 	case n < 100 && !w.busy:
 		w.collect()
 	}
@@ -189,14 +191,9 @@ func (w *world) prove() {
 func (w *world) collect() {
 	w.note("collect")
 	w.busy = true
-	meanwhile := func() {
-		for range w.rnd.IntN(4) {
-			w.step()
-		}
-	}
-	g := gc.New(w.Catalog, &eventful{Store: w.Bucket, fn: meanwhile}, keyRing{w.Keys}, w.Clock)
+	g := gc.New(w.Catalog, &eventful{Store: w.Bucket, fn: w.meanwhile}, keyRing{w.Keys}, w.Clock)
 	r, err := g.Collect(w.t.Context(), &gc.Options{
-		Progress:       func(string, int64, int64) { meanwhile() },
+		Progress:       func(string, int64, int64) { w.meanwhile() },
 		KeepUnfinished: w.rnd.IntN(2) == 0,
 	})
 	w.busy = false
@@ -206,6 +203,25 @@ func (w *world) collect() {
 	w.gcs++
 	if !w.DB.Dead() {
 		w.restoreAll()
+	}
+}
+
+// inspect checks while everybody goes on: nothing that comes or goes meanwhile is taken for damage.
+func (w *world) inspect() {
+	w.note("check")
+	w.busy = true
+	g := gc.New(w.Catalog, &eventful{Store: w.Bucket, fn: w.meanwhile}, keyRing{w.Keys}, w.Clock)
+	r, err := g.Check(w.t.Context(), &gc.CheckOptions{Deep: true, Progress: func(string, int64, int64) { w.meanwhile() }})
+	w.busy = false
+	if w.check("check", err) && r.PacksBroken+r.OrphanCount+int64(r.RestpointsBroken) != 0 {
+		w.t.Fatalf("check: %+v\n%s", r, strings.Join(w.log, "\n"))
+	}
+}
+
+// meanwhile lets others do something.
+func (w *world) meanwhile() {
+	for range w.rnd.IntN(4) {
+		w.step()
 	}
 }
 
