@@ -199,9 +199,10 @@ func (w *worker) run() error {
 		case it, ok := <-compQ:
 			if ok {
 				w.compress(it)
-				continue
+			} else {
+				compQ = nil
 			}
-			compQ = nil
+			continue
 		default:
 		}
 		select {
