@@ -26,6 +26,7 @@ type world struct {
 	rnd  *rand.Rand
 	want map[string]catalogtest.Disk // every restpoint that was ever begun to be committed
 	busy bool                        // a collection is running
+	calm bool                        // a collection or a check is running: the master lives on
 	log  []string
 
 	machines []*machine
@@ -86,15 +87,15 @@ func (w *world) step() {
 		w.note("time passes")
 		w.Pass(time.Duration(w.rnd.IntN(3*3600)) * time.Second)
 		w.check("tick", w.Catalog.Tick(w.t.Context()))
-	case n < 90 && !w.busy:
+	case n < 90 && !w.calm:
 		w.note("death ahead")
 		w.DB.DieAfter(w.rnd.IntN(12), w.rnd.IntN(2) == 0)
-	case n < 92 && !w.busy:
+	case n < 92 && !w.calm:
 		w.inspect()
 	case n < 100 && !w.busy:
 		w.collect()
 	}
-	if w.DB.Dead() && !w.busy {
+	if w.DB.Dead() && !w.calm {
 		w.revive()
 	}
 }
@@ -190,13 +191,14 @@ func (w *world) prove() {
 // collect collects while everybody goes on at each step that can be seen of it.
 func (w *world) collect() {
 	w.note("collect")
-	w.busy = true
+	wasCalm := w.calm
+	w.busy, w.calm = true, true
 	g := gc.New(w.Catalog, &eventful{Store: w.Bucket, fn: w.meanwhile}, keyRing{w.Keys}, w.Clock)
 	r, err := g.Collect(w.t.Context(), &gc.Options{
 		Progress:       func(string, int64, int64) { w.meanwhile() },
 		KeepUnfinished: w.rnd.IntN(2) == 0,
 	})
-	w.busy = false
+	w.busy, w.calm = false, wasCalm
 	if w.check("collect", err) && r.Aborted {
 		w.t.Fatalf("collection was aborted: %+v\n%s", r.Problems, strings.Join(w.log, "\n"))
 	}
@@ -209,10 +211,10 @@ func (w *world) collect() {
 // inspect checks while everybody goes on: nothing that comes or goes meanwhile is taken for damage.
 func (w *world) inspect() {
 	w.note("check")
-	w.busy = true
+	w.calm = true
 	g := gc.New(w.Catalog, &eventful{Store: w.Bucket, fn: w.meanwhile}, keyRing{w.Keys}, w.Clock)
 	r, err := g.Check(w.t.Context(), &gc.CheckOptions{Deep: true, Progress: func(string, int64, int64) { w.meanwhile() }})
-	w.busy = false
+	w.calm = false
 	if w.check("check", err) && r.PacksBroken+r.OrphanCount+int64(r.RestpointsBroken) != 0 {
 		w.t.Fatalf("check: %+v\n%s", r, strings.Join(w.log, "\n"))
 	}
@@ -247,18 +249,30 @@ func (w *world) restoreAll() {
 	}
 }
 
-// eventful is a bucket around whose requests things happen.
+// eventful is a bucket around whose requests things happen. It lists one object at a time, so what comes and goes during a list is seen or not, as with S3.
 type eventful struct {
 	staging.Store
 	fn func()
 }
 
 func (e *eventful) List(ctx context.Context, prefix, after string, fn func(staging.Info) error) error {
-	e.fn()
-	return e.Store.List(ctx, prefix, after, func(o staging.Info) error {
+	for {
 		e.fn()
-		return fn(o)
-	})
+		var next *staging.Info
+		err := e.Store.List(ctx, prefix, after, func(o staging.Info) error {
+			if next == nil {
+				next = &o
+			}
+			return nil
+		})
+		if err != nil || next == nil {
+			return err
+		}
+		if err := fn(*next); err != nil {
+			return err
+		}
+		after = next.Name
+	}
 }
 
 func (e *eventful) Stat(ctx context.Context, name string) (staging.Info, error) {

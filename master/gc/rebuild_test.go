@@ -319,6 +319,72 @@ func TestRebuildHostile(t *testing.T) {
 	}
 }
 
+// A restpoint that is not in its place in the chain is not listed, though all signatures are right.
+func TestRebuildFork(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		forge func(l *format.ChainLink)
+		added int // of 5 in the bucket
+	}{
+		{"it follows", func(*format.ChainLink) {}, 5},
+		{"after a gap", func(l *format.ChainLink) { l.Sequence, l.Previous = 9, [32]byte{1} }, 5},
+		{"another one before it", func(l *format.ChainLink) { l.Previous[0]++ }, 4},
+		{"a sequence twice", func(l *format.ChainLink) { l.Sequence-- }, 4},
+		{"no sequence", func(l *format.ChainLink) { l.Sequence = 0 }, 4},
+		{"another machine", func(l *format.ChainLink) { l.Machine = "other" }, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			was, agents, _ := two(t)
+			a := agents[0]
+			m := must[catalog.Machine](t)(was.Catalog.Machine(t.Context(), a.Machine.ID))
+			c := must[*catalogtest.Cycle](t)(a.Open("", disk("d", 1, 130, 0, 66, 129)))
+			must[[]catalogtest.Piece](t)(c.Send())
+			manifest := must[[]byte](t)(c.Manifest())
+			link := format.ChainLink{Machine: m.ID, Sequence: m.Sequence + 1, Previous: m.LastLink, Time: was.Clock.Now()}
+			tt.forge(&link)
+			object := must[[]byte](t)(format.Countersign(was.MasterKey, manifest, link))
+			if err := was.Bucket.Put(t.Context(), format.RestpointName(m.ID, c.Session.Restpoint), object, nil); err != nil {
+				t.Fatal(err)
+			}
+			e := lose(t, was)
+			r := must[gc.RebuildReport](t)(collector(e).Rebuild(t.Context(), nil))
+			if r.RestpointsAdded != tt.added || int(r.Count) != 5-tt.added {
+				t.Errorf("%d restpoints were added, want %d: %+v", r.RestpointsAdded, tt.added, r)
+			}
+		})
+	}
+}
+
+// A machine whose commit might take the same place in the chain is left alone.
+func TestRebuildLiveSession(t *testing.T) {
+	was, agents, restpoints := two(t)
+	e := lose(t, was)
+	e.Bucket.Fail(func(op, name string) (bool, error) {
+		if op == "get" && strings.HasPrefix(name, "restpoints/") {
+			return true, staging.ErrTemporary
+		}
+		return false, nil
+	})
+	if _, err := collector(e).Rebuild(t.Context(), nil); !errors.Is(err, staging.ErrTemporary) {
+		t.Fatalf("staging is down: %v", err)
+	}
+	e.Bucket.Fail(nil)
+	a := moved(agents[0], e)
+	a.ForgetBase()
+	must[*catalogtest.Cycle](t)(a.Open("", disk("d", 9, 4, 0)))
+	r := must[gc.RebuildReport](t)(collector(e).Rebuild(t.Context(), nil))
+	if r.OK || r.RestpointsAdded != 1 || !strings.Contains(r.List[0].Message, "live session") {
+		t.Fatalf("got %+v", r)
+	}
+	later(e)
+	if r := rebuild(t, e); r.RestpointsAdded != 3 {
+		t.Fatalf("after the session: %+v", r)
+	}
+	for p, d := range restpoints {
+		e.MustRestore(p, d)
+	}
+}
+
 func sealedElsewhere(t *testing.T) []byte {
 	t.Helper()
 	w := must[*format.PackWriter](t)(format.NewPackWriter(format.NewKeys(), make([]byte, 4096)))
