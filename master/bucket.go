@@ -1,0 +1,178 @@
+package master
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/openmigrate/openmigrate/internal/durable"
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/staging"
+	"github.com/openmigrate/openmigrate/staging/builtin"
+	"github.com/openmigrate/openmigrate/staging/retry"
+	"github.com/openmigrate/openmigrate/staging/s3store"
+)
+
+// bucket is staging as the master uses it: retried, with the right to sign, and the server behind it if that is ours.
+type bucket struct {
+	staging.Store
+	staging.Signer
+	host   string // host:port that agents may talk to
+	ca     []byte // DER; nil: the system's authorities are enough
+	s3     *s3store.Store
+	server *builtin.Server
+}
+
+// access is what built-in staging is reached with. It is kept, so that signed URLs and assignments outlive a restart.
+type access struct {
+	Address   string `json:"address"`
+	AccessKey string `json:"access_key"`
+	SecretKey string `json:"secret_key"`
+}
+
+const builtinBucket = "openmigrate"
+
+func openBucket(ctx context.Context, conf Config, authority *ca.CA) (*bucket, error) {
+	b := &bucket{}
+	var o s3store.Options
+	var err error
+	if conf.Staging == "" {
+		if o, err = b.startBuiltin(ctx, conf, authority); err != nil {
+			return nil, err
+		}
+	} else {
+		if o, err = s3store.ParseURL(conf.Staging); err != nil {
+			return nil, err
+		}
+		o.AddEnvironment()
+	}
+	if b.s3, err = s3store.New(o); err != nil {
+		b.close()
+		return nil, err
+	}
+	if err := b.probe(ctx); err != nil {
+		b.close()
+		return nil, err
+	}
+	if b.ca, err = authorityOf(o); err != nil {
+		b.close()
+		return nil, err
+	}
+	b.Signer = b.s3
+	b.Store = retry.New(b.s3, nil)
+	return b, nil
+}
+
+// authorityOf is the CA, as DER, that agents must trust for staging beside their system's.
+func authorityOf(o s3store.Options) ([]byte, error) {
+	if len(o.CA) > 0 || o.CAFile == "" {
+		return o.CA, nil
+	}
+	text, err := os.ReadFile(o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read staging CA: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("read staging CA: %s holds no certificate", o.CAFile)
+	}
+	return block.Bytes, nil
+}
+
+// probe finds out what the bucket can do, and which host its signed URLs name.
+func (b *bucket) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if _, err := b.s3.Probe(ctx); err != nil {
+		return err
+	}
+	signed, err := b.s3.SignGet(ctx, "probe", time.Minute)
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(signed.URL)
+	if err != nil {
+		return errors.New("staging signs URLs that cannot be parsed")
+	}
+	b.host = u.Host
+	return nil
+}
+
+func (b *bucket) startBuiltin(ctx context.Context, conf Config, authority *ca.CA) (s3store.Options, error) {
+	dir := conf.DataDir + "/staging"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return s3store.Options{}, fmt.Errorf("make staging directory: %w", err)
+	}
+	acc, err := builtinAccess(conf.DataDir + "/keys/staging.json")
+	if err != nil {
+		return s3store.Options{}, err
+	}
+	certFile, keyFile := conf.DataDir+"/ca/staging.pem", conf.DataDir+"/ca/staging.key"
+	if err := authority.WriteServer(certFile, keyFile, "127.0.0.1", "localhost", "::1"); err != nil {
+		return s3store.Options{}, err
+	}
+	config := builtin.Config{Root: dir, Address: acc.Address, CertFile: certFile, KeyFile: keyFile, AccessKey: acc.AccessKey, SecretKey: acc.SecretKey}
+	if b.server, err = builtin.Start(ctx, builtin.StartOptions{
+		Config: config, Args: conf.ServeStaging, CA: authority.Certificate().Raw, Bucket: builtinBucket, Log: os.Stderr,
+	}); err != nil {
+		return s3store.Options{}, err
+	}
+	if acc.Address == "" {
+		u, err := url.Parse(b.server.S3.Endpoint)
+		if err != nil {
+			return s3store.Options{}, fmt.Errorf("built-in staging: %w", err)
+		}
+		acc.Address = u.Host
+		j, err := json.Marshal(acc)
+		if err == nil {
+			err = durable.WriteFile(conf.DataDir+"/keys/staging.json", j, 0o600)
+		}
+		if err != nil {
+			return s3store.Options{}, err
+		}
+	}
+	return b.server.S3, nil
+}
+
+// builtinAccess reads how built-in staging is reached, or makes new keys.
+func builtinAccess(name string) (access, error) {
+	var acc access
+	j, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		acc.AccessKey, acc.SecretKey = randomText(10), randomText(20)
+		j, err := json.Marshal(acc)
+		if err != nil {
+			return acc, err
+		}
+		return acc, durable.WriteFile(name, j, 0o600)
+	}
+	if err == nil {
+		err = json.Unmarshal(j, &acc)
+	}
+	if err != nil {
+		return acc, fmt.Errorf("read %s: %w", name, err)
+	}
+	return acc, nil
+}
+
+func randomText(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails since Go 1.24
+	return hex.EncodeToString(b)
+}
+
+func (b *bucket) close() {
+	if b.s3 != nil {
+		b.s3.Close()
+	}
+	if b.server != nil {
+		b.server.Close()
+	}
+}

@@ -1,0 +1,285 @@
+// Package master puts the control plane together: certificate authority, staging, keys, store, catalog, identity, and the
+// one HTTP door. It owns the data directory, which one master at a time may use (the store's lock sees to that).
+//
+// Order matters at the start: the CA before staging (whose certificate it signs), staging before the keys (which are in it), the
+// store before everything that keeps state, recovery before the door opens. The end goes the other way.
+package master
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/durable"
+	"github.com/openmigrate/openmigrate/internal/version"
+	"github.com/openmigrate/openmigrate/master/api"
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/master/keyring"
+	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/master/store/boltstore"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// Config says how a master runs.
+type Config struct {
+	DataDir      string
+	Listen       string   // host:port; port 0 chooses one
+	Names        []string // further names and addresses under which agents reach it; the first goes into tokens
+	Staging      string   // s3:// URL; empty: built-in staging in DataDir
+	RecoveryKey  string   // file; opens the project's keys when DataDir/keys is lost
+	ServeStaging []string // arguments with which this program serves built-in staging
+	Log          *slog.Logger
+}
+
+// loop intervals.
+const (
+	tickEvery    = 2 * time.Second
+	stopPatience = 5 * time.Second
+)
+
+// Master is a running control plane.
+type Master struct {
+	conf       Config
+	log        *slog.Logger
+	ca         *ca.CA
+	bucket     *bucket
+	ring       *keyring.Ring
+	db         store.Store
+	Catalog    *catalog.Catalog
+	Identity   *identity.Registry
+	operations *operations
+	listener   net.Listener
+	names      []string
+	server     *http.Server
+}
+
+// Open makes a master that is ready to Run. Close it in any case.
+func Open(ctx context.Context, conf Config) (_ *Master, err error) {
+	if conf.Log == nil {
+		conf.Log = slog.Default()
+	}
+	m := &Master{conf: conf, log: conf.Log}
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if m.conf.DataDir, err = filepath.Abs(conf.DataDir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.MkdirAll(m.conf.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	if m.db, err = boltstore.Open(m.path("master.db"), nil); err != nil {
+		return nil, err
+	}
+	if m.ca, err = ca.Open(m.path("ca"), clock.Real{}); err != nil {
+		return nil, err
+	}
+	if m.bucket, err = openBucket(ctx, m.conf, m.ca); err != nil {
+		return nil, err
+	}
+	if err := m.openKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.openState(ctx); err != nil {
+		return nil, err
+	}
+	return m, m.listen(ctx)
+}
+
+func (m *Master) path(name string) string { return filepath.Join(m.conf.DataDir, name) }
+
+func (m *Master) openKeys(ctx context.Context) (err error) {
+	o := keyring.Options{}
+	if m.conf.RecoveryKey != "" {
+		if o.Recovery, err = keyring.ReadRecoveryKey(m.conf.RecoveryKey); err != nil {
+			return err
+		}
+	}
+	m.ring, err = keyring.Open(ctx, m.bucket, m.conf.DataDir, &o)
+	return err
+}
+
+func (m *Master) openState(ctx context.Context) error {
+	key, err := signingKey(m.path("keys/master.ed25519"))
+	if err != nil {
+		return err
+	}
+	m.Catalog, err = catalog.New(m.db, m.bucket, m.ring, key, clock.Real{}, &catalog.Options{
+		StagingHosts: []string{m.bucket.host}, StagingCA: m.bucket.ca, Logger: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.operations = newOperations(m)
+	enrol := &enroller{catalog: m.Catalog, publish: m.publishMachine}
+	m.Identity, err = identity.Open(ctx, m.db, m.ca, clock.Real{}, enrol, key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return err
+	}
+	if err := m.Catalog.Recover(ctx); err != nil {
+		m.log.Warn("recovery is not complete; it is tried again", "error", err)
+	}
+	if err := m.operations.gc.PublishMachines(ctx); err != nil {
+		m.log.Warn("machine records could not be put into staging", "error", err)
+	}
+	return nil
+}
+
+// signingKey reads the key that countersigns restpoints, or makes it.
+func signingKey(name string) (ed25519.PrivateKey, error) {
+	seed, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		_, key, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			return nil, fmt.Errorf("make master key: %w", err)
+		}
+		return key, durable.WriteFile(name, key.Seed(), 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read master key: %w", err)
+	}
+	if len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("read master key: %s has %d bytes, want %d; put it back from a backup", name, len(seed), ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+func (m *Master) listen(ctx context.Context) error {
+	var err error
+	if m.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", m.conf.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w", m.conf.Listen, err)
+	}
+	m.names = serverNames(m.conf.Names, m.conf.Listen)
+	handler := api.NewHandler(api.Deps{
+		Catalog: m.Catalog, Identity: m.Identity, CA: m.ca, Staging: m.operations, Project: catalog.DefaultProject,
+		URL: m.URL(), Version: version.String(), Log: m.log,
+	})
+	m.server = &http.Server{
+		Handler: handler, TLSConfig: api.TLSConfig(m.ca, m.names), ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	return nil
+}
+
+// serverNames is every name that the server's certificate is good for; the first is used in URLs.
+func serverNames(wanted []string, listen string) []string {
+	names := slices.Clone(wanted)
+	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" {
+		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+			names = append(names, host)
+		}
+	}
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	names = append(names, "localhost", "127.0.0.1", "::1")
+	seen := map[string]bool{}
+	return slices.DeleteFunc(names, func(n string) bool {
+		was := seen[n]
+		seen[n] = true
+		return was
+	})
+}
+
+// URL is where agents and people reach the master.
+func (m *Master) URL() string {
+	_, port, _ := net.SplitHostPort(m.listener.Addr().String()) // a TCP address always splits
+	u := url.URL{Scheme: "https", Host: net.JoinHostPort(m.names[0], port)}
+	return u.String()
+}
+
+// CAFile is the PEM file that clients trust.
+func (m *Master) CAFile() string { return m.path("ca/ca.pem") }
+
+// Run serves until ctx ends, then stops cleanly: requests get a moment to finish.
+func (m *Master) Run(ctx context.Context) error {
+	loops, stop := context.WithCancel(ctx)
+	ticked := make(chan struct{})
+	go func() {
+		defer close(ticked)
+		m.tick(loops)
+	}()
+	served := make(chan error, 1)
+	go func() { served <- m.server.ServeTLS(m.listener, "", "") }()
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+		if m.server.Shutdown(grace) != nil { // long polls do not end by themselves
+			err = m.server.Close()
+		}
+		cancel()
+		<-served
+	}
+	stop()
+	<-ticked
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+func (m *Master) tick(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := m.Catalog.Tick(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("housekeeping failed; it is tried again", "error", err)
+		}
+	}
+}
+
+// HasRecoveryKey reports whether an offline key can open the project's keys.
+func (m *Master) HasRecoveryKey() bool { return m.ring.HasRecovery() }
+
+// Close lets go of everything that Open took.
+func (m *Master) Close() {
+	if m.listener != nil {
+		_ = m.listener.Close() // Run has closed it already
+	}
+	if m.bucket != nil {
+		m.bucket.close()
+	}
+	if m.db != nil {
+		if err := m.db.Close(); err != nil {
+			m.log.Error("close store", "error", err)
+		}
+	}
+}
+
+// enroller makes machines for identity.
+type enroller struct {
+	catalog *catalog.Catalog
+	publish func(ctx context.Context, m catalog.Machine) error
+}
+
+// Enrol implements identity.Machines.
+func (e *enroller) Enrol(ctx context.Context, project string, r *wire.EnrollRequest) (id, name string, err error) {
+	m, err := e.catalog.CreateMachine(ctx, catalog.Machine{
+		Project: project, Name: r.Name, SigningKey: r.SigningKey, Fingerprint: r.Fingerprint, AgentVersion: r.Version, Inventory: r.Inventory,
+	})
+	if err != nil {
+		return "", "", err
+	}
+	return m.ID, m.Name, e.publish(ctx, m)
+}
