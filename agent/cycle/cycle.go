@@ -168,7 +168,7 @@ func openDisks(ctx context.Context, conf *Config) ([]*disk, error) {
 			return disks, fmt.Errorf("open %s: %w", s.Name(), err)
 		}
 		d.layout = chunker.Layout{Size: d.reader.Size(), ChunkSize: conf.ChunkSize}
-		if d.base, err = conf.State.OpenBase(s.ID(), conf.Last); err != nil {
+		if d.base, err = state.OpenBase(conf.State, s.ID(), conf.Last); err != nil {
 			return disks, err
 		}
 		if conf.ChunkSize == 0 {

@@ -55,7 +55,7 @@ type Base struct {
 
 // OpenBase opens the base of a disk, after settling what an earlier cycle left: last is the master's last restpoint of this
 // machine, empty when it has none. A base that is damaged is as good as none.
-func (d *Dir) OpenBase(disk, last string) (*Base, error) {
+func OpenBase(d *Dir, disk, last string) (*Base, error) {
 	sum := sha256.Sum256([]byte(disk))
 	b := &Base{dir: d, name: filepath.Join("base", hex.EncodeToString(sum[:12]))}
 	if err := os.MkdirAll(d.Path(b.name), 0o700); err != nil {
