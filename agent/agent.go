@@ -59,7 +59,7 @@ type agent struct {
 	client *wire.Client
 	status *statusFile
 
-	known   bool // the master has answered this process; of the goroutine of Run
+	known bool // the master has answered this process; of the goroutine of Run
 
 	buffers *cycle.Buffers
 	news    chan struct{} // one token: the assignment changed
