@@ -17,6 +17,7 @@ import (
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/staging"
+	"github.com/openmigrate/openmigrate/wire"
 )
 
 // ErrBusy: a collection or a rebuild is running.
@@ -57,6 +58,15 @@ type Problem struct {
 type Problems struct {
 	List  []Problem `json:"problems"`
 	Count int64     `json:"problem_count"`
+}
+
+// addError is add for an error, which may say itself what to do.
+func (p *Problems) addError(object, next, what string, err error) {
+	var known *wire.Problem
+	if errors.As(err, &known) && known.Next != "" {
+		next = known.Next
+	}
+	p.add(object, next, "%s: %v", what, err)
 }
 
 // noProblems is an empty list, which JSON shows as one.

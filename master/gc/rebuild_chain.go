@@ -85,7 +85,7 @@ func (b *rebuild) chain(ctx context.Context, m *MachineRecord, ids []string) err
 		if fatal(err) {
 			return err
 		}
-		b.report.add(MachineObject(m.ID), "", "%v", err)
+		b.report.addError(MachineObject(m.ID), "", "restpoints of machine "+m.Name, err)
 		return nil
 	}
 	v, err := b.g.newResolver(ctx, m.Project, m.ID)
@@ -106,7 +106,7 @@ func (b *rebuild) chain(ctx context.Context, m *MachineRecord, ids []string) err
 			if fatal(err) {
 				return err
 			}
-			b.report.add(f.name, restpointAdvice, "restpoint can not be listed: %v", err)
+			b.report.addError(f.name, restpointAdvice, "restpoint can not be listed", err)
 		}
 	}
 	return nil
