@@ -85,6 +85,9 @@ func (b *Base) settle(last string) error {
 	if err == nil && last != "" && p.info.Restpoint == last {
 		return b.apply(p)
 	}
+	if err == nil {
+		_ = p.f.Close() // it was only read
+	}
 	if err := os.Remove(b.path("pending")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("open base: %w", err)
 	}
