@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openmigrate/openmigrate/internal/cli"
+	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/durable"
+	"github.com/openmigrate/openmigrate/internal/enrol"
+	"github.com/openmigrate/openmigrate/internal/statedir"
+	"github.com/openmigrate/openmigrate/internal/version"
+	ctl "github.com/openmigrate/openmigrate/master"
+	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/identity"
+
+	"github.com/openmigrate/openmigrate/hydrator"
+	"github.com/openmigrate/openmigrate/staging/s3store"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+type serveOptions struct {
+	dataDir, listen, staging, recoveryKey string
+	names                                 []string
+}
+
+func (o *serveOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.dataDir, "data-dir", "", "folder for keys, store and built-in staging (needed)")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:7443", "host:port to serve on; port 0 chooses one")
+	f.StringVar(&o.staging, "staging", "", "s3://bucket/prefix?endpoint=https://host:port (credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); default: built-in")
+	f.StringVar(&o.recoveryKey, "recovery-key", "", "file with the offline recovery key, when the data directory was lost")
+	f.StringSliceVar(&o.names, "name", nil, "host name or address under which agents reach this master; again for each, the first goes into tokens")
+}
+
+// config checks what can be before anything is made.
+func (o *serveOptions) config(log *slog.Logger) (ctl.Config, error) {
+	if o.dataDir == "" {
+		return ctl.Config{}, cli.Usagef("--data-dir D is needed: where keys, store and built-in staging live")
+	}
+	if _, _, err := net.SplitHostPort(o.listen); err != nil {
+		return ctl.Config{}, cli.Usagef("--listen %q: want host:port", o.listen)
+	}
+	if o.staging != "" {
+		if _, err := s3store.ParseURL(o.staging); err != nil {
+			return ctl.Config{}, cli.Usagef("--staging: %w", err)
+		}
+	}
+	return ctl.Config{DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, RecoveryKey: o.recoveryKey,
+		ServeStaging: []string{"serve-staging"}, Log: log}, nil
+}
+
+func newMaster(a *app) *cobra.Command {
+	o := &serveOptions{}
+	c := &cobra.Command{Use: "master --data-dir D", Short: "Run the master", Args: cobra.NoArgs,
+		Long: `Run the master. It serves agents, nodes and people on one port, and keeps its state in --data-dir.
+
+When it is ready it writes D/env, a shell file with OPENMIGRATE_URL, OPENMIGRATE_CA_FILE, OPENMIGRATE_TOKEN (an admin's) and
+OPENMIGRATE_ENROLL_TOKEN (for one agent, good for a day).`,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), a, o, false) }}
+	o.flags(c)
+	return c
+}
+
+func newDev(a *app) *cobra.Command {
+	o := &serveOptions{}
+	c := &cobra.Command{Use: "dev --data-dir D", Short: "Run master, staging and one hydrator in one process, ready to use", Args: cobra.NoArgs,
+		Long: `Run master, built-in staging and one hydrator in one process. When it is ready it writes D/env:
+
+  . D/env; export OPENMIGRATE_URL OPENMIGRATE_CA_FILE OPENMIGRATE_TOKEN
+  openmigrate-agent run --master $OPENMIGRATE_URL --token $OPENMIGRATE_ENROLL_TOKEN --state-dir S --disk disk.img`,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), a, o, true) }}
+	o.flags(c)
+	return c
+}
+
+// serve runs a master, and with dev a hydrator beside it, until ctx ends.
+func serve(ctx context.Context, a *app, o *serveOptions, dev bool) error {
+	log := a.logger()
+	conf, err := o.config(log)
+	if err != nil {
+		return err
+	}
+	m, err := ctl.Open(ctx, conf)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- m.Run(ctx) }()
+	if err := writeEnv(ctx, m, o.dataDir); err != nil {
+		cancel()
+		return errors.Join(err, <-served)
+	}
+	log.Info("master is ready", "url", m.URL(), "env", filepath.Join(o.dataDir, "env"), "version", version.String())
+	if !m.HasRecoveryKey() {
+		log.Warn("no recovery key is saved: if this data directory is lost, so is everything in staging", "next", "openmigrate keys recovery --to FILE")
+	}
+	node := make(chan error, 1)
+	if dev {
+		go func() { node <- devNode(ctx, a, m, filepath.Join(o.dataDir, "hydrator")) }()
+	}
+	select {
+	case err = <-served:
+		cancel()
+	case err = <-node:
+		cancel()
+		return errors.Join(err, <-served)
+	}
+	if dev {
+		err = errors.Join(err, <-node)
+	}
+	return err
+}
+
+// devNode enrols and runs the hydrator of a dev master.
+func devNode(ctx context.Context, a *app, m *ctl.Master, dir string) error {
+	_, token, err := m.Identity.NewEnrolToken(ctx, m.URL(), catalog.DefaultProject, ca.KindNode, "dev", 0, 1)
+	if err != nil {
+		return err
+	}
+	return runNode(ctx, a, &nodeOptions{master: m.URL(), token: token, dataDir: dir, name: "dev"})
+}
+
+// adminFile keeps the admin token's text, so that a restart does not make another.
+const adminFile = "keys/admin-token"
+
+// writeEnv writes D/env, last of all: who waits for it finds everything ready.
+func writeEnv(ctx context.Context, m *ctl.Master, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	admin, err := adminToken(ctx, m, filepath.Join(dir, adminFile))
+	if err != nil {
+		return err
+	}
+	_, enroll, err := m.Identity.NewEnrolToken(ctx, m.URL(), catalog.DefaultProject, ca.KindAgent, "start of the master", 24*time.Hour, 1)
+	if err != nil {
+		return err
+	}
+	env := fmt.Sprintf("OPENMIGRATE_URL='%s'\nOPENMIGRATE_CA_FILE='%s'\nOPENMIGRATE_TOKEN='%s'\nOPENMIGRATE_ENROLL_TOKEN='%s'\n",
+		m.URL(), m.CAFile(), admin, enroll)
+	return durable.WriteFile(filepath.Join(dir, "env"), []byte(env), 0o600)
+}
+
+func adminToken(ctx context.Context, m *ctl.Master, name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if err == nil {
+		if _, err := m.Identity.Authenticate(ctx, string(b)); err == nil {
+			return string(b), nil
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read admin token: %w", err)
+	}
+	_, text, err := m.Identity.NewToken(ctx, catalog.DefaultProject, "admin of the data directory", identity.RoleAdmin, 0)
+	if err != nil {
+		return "", err
+	}
+	return text, durable.WriteFile(name, []byte(text), 0o600)
+}
+
+type nodeOptions struct {
+	master, token, dataDir, name string
+	jobs                         int
+}
+
+func newHydrator(a *app) *cobra.Command {
+	o := &nodeOptions{}
+	c := &cobra.Command{Use: "hydrator --master URL --token T --data-dir D", Short: "Run a node: it rebuilds, verifies and proves what is in staging", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.dataDir == "" {
+				return cli.Usagef("--data-dir D is needed: where the node's identity and volumes live")
+			}
+			return runNode(c.Context(), a, o)
+		}}
+	f := c.Flags()
+	f.StringVar(&o.master, "master", "", "the master's URL (default: the one in the token)")
+	f.StringVar(&o.token, "token", os.Getenv("OPENMIGRATE_ENROLL_TOKEN"), "enrolment token for a node, at the first start (OPENMIGRATE_ENROLL_TOKEN)")
+	f.StringVar(&o.dataDir, "data-dir", "", "folder for identity and volumes (needed)")
+	f.StringVar(&o.name, "name", "", "name to enrol under (default: the host's)")
+	f.IntVar(&o.jobs, "jobs", 1, "jobs at once")
+	return c
+}
+
+func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
+	log := a.logger()
+	dir, err := statedir.Open(o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	if o.name == "" {
+		if o.name, err = os.Hostname(); err != nil {
+			o.name = "hydrator"
+		}
+	}
+	fingerprint := hostFingerprint()
+	member, err := enrol.Join(ctx, enrol.Options{Dir: dir, Kind: enrol.Node, MasterURL: o.master, Token: o.token, Name: o.name, Fingerprint: fingerprint, Log: log})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer member.Client().Close()
+	generation, err := dir.NextGeneration()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	renewed := make(chan error, 1)
+	go func() {
+		renewed <- member.Renewals(ctx, clock.Real{})
+		cancel()
+	}()
+	err = hydrator.Run(ctx, hydrator.Options{
+		Client: member.Client(), DataDir: o.dataDir, MasterKey: member.Identity().MasterKey, Concurrency: max(o.jobs, 1), Log: log,
+		Hello: wire.Hello{Generation: generation, Fingerprint: fingerprint, Version: version.String()},
+	})
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	cancel()
+	return errors.Join(err, <-renewed)
+}
