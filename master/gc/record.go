@@ -134,15 +134,18 @@ func (g *Collector) machineRecord(ctx context.Context, keys *format.Keys, id str
 // findRecord opens a machine's record with the keys of whichever project it belongs to.
 func (g *Collector) findRecord(ctx context.Context, keys map[string]*format.Keys, id string) (*MachineRecord, error) {
 	err := fmt.Errorf("%w: there is no project", format.ErrWrongKey)
-	for project, k := range keys {
+	for _, k := range keys {
 		var m *MachineRecord
 		if m, err = g.machineRecord(ctx, k, id); errors.Is(err, format.ErrWrongKey) {
 			continue
 		}
-		if err == nil && m.Project != project {
-			err = fmt.Errorf("%w: it is of project %.64q, its keys are of %s", format.ErrCorrupt, m.Project, project)
+		if err != nil {
+			return nil, err
 		}
-		return m, err
+		if own := keys[m.Project]; own == nil || own.ID() != k.ID() {
+			return nil, fmt.Errorf("%w: it is of project %.64q, its keys are another's", format.ErrCorrupt, m.Project)
+		}
+		return m, nil
 	}
 	return nil, err
 }
