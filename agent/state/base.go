@@ -146,8 +146,12 @@ func (b *Base) NextData(from, limit int64) (first, end int64, err error) {
 	return first, end, nil
 }
 
-// pendingMagic begins a pending file: the version is in it.
-const pendingMagic = "OMPEND1\n"
+// A pending file begins with what its records are against: the base, or nothing, in which case they are the whole base. The version is in
+// it. It is told by the file and not by whether a base is there: after a crash within apply there is none to see.
+const (
+	pendingMagic = "OMPEND1\n"
+	fullMagic    = "OMFULL1\n" // as long as pendingMagic
+)
 
 const recordSize = 8 + chunker.IDSize
 
@@ -167,7 +171,11 @@ func (b *Base) Record() (*Recorder, error) {
 		return nil, fmt.Errorf("record cycle: %w", err)
 	}
 	r := &Recorder{base: b, f: f, w: bufio.NewWriterSize(f, 64<<10)}
-	if _, err := r.w.WriteString(pendingMagic); err != nil {
+	magic := pendingMagic
+	if b.ids == nil {
+		magic = fullMagic
+	}
+	if _, err := r.w.WriteString(magic); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("record cycle: %w", err)
 	}
@@ -235,6 +243,7 @@ func (b *Base) Apply() error {
 type pending struct {
 	f    *os.File
 	info BaseInfo
+	full bool
 	n    uint64
 }
 
@@ -262,6 +271,13 @@ func (p *pending) check() error {
 	}
 	body := st.Size() - int64(len(pendingMagic)) - trailerSize
 	if body < 0 || body%recordSize != 0 {
+		return errPending
+	}
+	var magic [len(pendingMagic)]byte
+	if _, err := p.f.ReadAt(magic[:], 0); err != nil {
+		return fmt.Errorf("%w: %w", errPending, err)
+	}
+	if p.full = string(magic[:]) == fullMagic; !p.full && string(magic[:]) != pendingMagic {
 		return errPending
 	}
 	var t [trailerSize]byte
@@ -306,23 +322,16 @@ func (b *Base) apply(p *pending) (err error) {
 		b.ids.Close()
 		b.ids, b.info = nil, nil
 	}
-	old := new(BaseInfo)
-	had, err := b.dir.Read(filepath.Join(b.name, "base.json"), old)
-	if err != nil {
-		had = false // a damaged one is not continued
-	}
 	if err := os.Remove(b.path("base.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	flags := os.O_CREATE | os.O_RDWR
-	// Records are against the base of the cycle. When that was none, or is this very one, "ids" starts or stays as it is.
-	if !had || old.ChunkSize != p.info.ChunkSize {
-		if marker, _ := os.ReadFile(b.path("applying")); string(marker) != p.info.Restpoint {
-			flags |= os.O_TRUNC
-		}
-	}
-	if err := durable.WriteFile(b.path("applying"), []byte(p.info.Restpoint), 0o600); err != nil {
+	// The base must be seen to be away before "ids" changes, also after a power cut.
+	if err := durable.SyncDir(b.dir.Path(b.name)); err != nil {
 		return err
+	}
+	flags := os.O_CREATE | os.O_RDWR
+	if p.full {
+		flags |= os.O_TRUNC
 	}
 	ids, err := os.OpenFile(b.path("ids"), flags, 0o600)
 	if err != nil {
@@ -342,10 +351,8 @@ func (b *Base) apply(p *pending) (err error) {
 	if err := b.dir.Write(filepath.Join(b.name, "base.json"), &p.info); err != nil {
 		return err
 	}
-	for _, name := range []string{"applying", "pending"} {
-		if err := os.Remove(b.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+	if err := os.Remove(b.path("pending")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -388,7 +395,7 @@ func writeRecords(ids *os.File, r io.Reader, n uint64, chunks int64) error {
 func (b *Base) Drop() error {
 	b.Close()
 	b.ids, b.info = nil, nil
-	for _, name := range []string{"base.json", "pending", "applying"} {
+	for _, name := range []string{"base.json", "pending"} {
 		if err := os.Remove(b.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("drop base: %w", err)
 		}

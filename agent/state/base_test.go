@@ -3,6 +3,7 @@ package state_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/openmigrate/openmigrate/agent/state"
@@ -113,6 +114,55 @@ func TestBaseSettles(t *testing.T) {
 					t.Errorf("base %v, chunk %s, %v", had, ids[0], err)
 				}
 				b.Close()
+			}
+		})
+	}
+}
+
+// TestBaseAppliesAgain: a crash at any step of applying is mended by applying again, for changes and for whole bases.
+func TestBaseAppliesAgain(t *testing.T) {
+	for name, full := range map[string]bool{"changes": false, "whole": true} {
+		t.Run(name, func(t *testing.T) {
+			d := open(t, t.TempDir())
+			defer func() { _ = d.Close() }()
+			b, err := state.OpenBase(d, "disk", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			record(t, b, "r1", 5, chunker.ID{1})
+			if err := b.Apply(); err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+			if b, err = state.OpenBase(d, "disk", "r1"); err != nil {
+				t.Fatal(err)
+			}
+			if full {
+				if err := b.Drop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			record(t, b, "r2", 9, chunker.ID{2})
+			b.Close()
+			entries, err := os.ReadDir(d.Path("base"))
+			if err != nil || len(entries) != 1 {
+				t.Fatalf("%v, %v", entries, err)
+			}
+			// Killed right after the old base was put away.
+			if err := os.Remove(d.Path("base/" + entries[0].Name() + "/base.json")); err != nil && !full {
+				t.Fatal(err)
+			}
+			if b, err = state.OpenBase(d, "disk", "r2"); err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			want := []chunker.ID{5: {1}, 9: {2}}
+			if full {
+				want[5] = chunker.Zero
+			}
+			got := make([]chunker.ID, len(want))
+			if had, err := b.Read(0, got); err != nil || !had || !slices.Equal(got, want) {
+				t.Errorf("base %v: %v, %v", had, got, err)
 			}
 		})
 	}
