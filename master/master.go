@@ -224,7 +224,9 @@ func (m *Master) Run(ctx context.Context) error {
 			err = m.server.Close()
 		}
 		cancel()
-		<-served
+		if serr := <-served; err == nil {
+			err = serr // http.ErrServerClosed after a clean stop
+		}
 	}
 	stop()
 	<-ticked

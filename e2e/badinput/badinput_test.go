@@ -149,14 +149,14 @@ func TestEnrolment(t *testing.T) {
 		t.Fatalf("token has %d fields", len(fields))
 	}
 	wrongSecret := strings.Join([]string{fields[0], fields[1], fields[2], strings.Repeat("0", len(fields[3])), fields[4]}, ".")
-	fails(t, agent("b", wrongSecret), 1, "token")
+	fails(t, agent("b", wrongSecret), 4, "token")
 	wrongCA := strings.Join([]string{fields[0], fields[1], fields[2], fields[3], strings.Repeat("0", len(fields[4]))}, ".")
 	fails(t, agent("c", wrongCA), 1, "fingerprint|CA")
-	fails(t, agent("d", l.Token("node")), 1, "agent|node")
+	fails(t, agent("d", l.Token("node")), 4, "agent|node")
 
 	l.StartAgent(good, disk)
 	waitForMachine(t, l)
-	fails(t, agent("e", good), 1, "used")
+	fails(t, agent("e", good), 4, "used")
 }
 
 func TestStagingURLs(t *testing.T) {

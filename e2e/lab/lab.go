@@ -36,7 +36,7 @@ func Binaries(t testing.TB) string {
 		if build.dir, build.err = os.MkdirTemp("", "openmigrate-bin-"); build.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", build.dir, "./cmd/...")
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", build.dir, "./cmd/...")
 		cmd.Dir = Root()
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -105,11 +105,11 @@ func New(t testing.TB, masterArgs ...string) *Lab {
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	return ln.Addr().String()
 }
 
@@ -225,7 +225,7 @@ func (l *Lab) CLI(args ...string) ([]byte, error) {
 
 // Command prepares `openmigrate args…` for tests that want to kill it.
 func (l *Lab) Command(args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(l.Bin, "openmigrate"), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(l.Bin, "openmigrate"), args...)
 	cmd.Env = append(os.Environ(), l.env...)
 	return cmd
 }
@@ -302,7 +302,7 @@ func (l *Lab) start(name, program string, args ...string) *Proc {
 		l.t.Fatal(err)
 	}
 	defer logFile.Close()
-	cmd := exec.Command(filepath.Join(l.Bin, program), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(l.Bin, program), args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Env = append(os.Environ(), "OPENMIGRATE_TOKEN=")
 	if err := cmd.Start(); err != nil {

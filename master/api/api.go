@@ -134,7 +134,7 @@ func (s *server) wrap(rt route) http.Handler {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			id := rand.Text()[:8]

@@ -247,5 +247,5 @@ func parsePackName(name string) (format.PackID, bool) {
 // fatal says whether an error should end the rebuild rather than be noted against one object.
 func fatal(err error) bool {
 	var p *wire.Problem
-	return !isDamage(err) && !isUnresolved(err) && !(errors.As(err, &p) && p.Status < 500)
+	return !isDamage(err) && !isUnresolved(err) && (!errors.As(err, &p) || p.Status >= 500)
 }
