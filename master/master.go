@@ -125,7 +125,7 @@ func (m *Master) openState(ctx context.Context) error {
 		return err
 	}
 	m.operations = newOperations(m)
-	enrol := &enroller{catalog: m.Catalog, publish: m.publishMachine}
+	enrol := &enroller{catalog: m.Catalog, publish: m.operations.PublishMachine}
 	m.Identity, err = identity.Open(ctx, m.db, m.ca, clock.Real{}, enrol, key.Public().(ed25519.PublicKey))
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (m *Master) Close() {
 // enroller makes machines for identity.
 type enroller struct {
 	catalog *catalog.Catalog
-	publish func(ctx context.Context, m catalog.Machine) error
+	publish func(ctx context.Context, machine string) error
 }
 
 // Enrol implements identity.Machines.
@@ -283,5 +283,5 @@ func (e *enroller) Enrol(ctx context.Context, project string, r *wire.EnrollRequ
 	if err != nil {
 		return "", "", err
 	}
-	return m.ID, m.Name, e.publish(ctx, m)
+	return m.ID, m.Name, e.publish(ctx, m.ID)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/openmigrate/openmigrate/internal/clock"
-	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/gc"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -63,7 +62,12 @@ func (o *operations) NewRecoveryKey(ctx context.Context, hint string) (string, e
 	return o.ring.NewRecoveryKey(ctx, hint)
 }
 
-// publishMachine puts a machine's record into the bucket, so that the catalog can be rebuilt from it.
-func (m *Master) publishMachine(ctx context.Context, machine catalog.Machine) error {
-	return m.operations.gc.PublishMachine(ctx, machine.ID)
+// PublishMachine puts a machine's record into the bucket, so that the catalog can be rebuilt from it.
+func (o *operations) PublishMachine(ctx context.Context, id string) error {
+	return o.gc.PublishMachine(ctx, id)
+}
+
+// RetireMachine deletes the record of a machine that was removed.
+func (o *operations) RetireMachine(ctx context.Context, id string) error {
+	return o.gc.RetireMachine(ctx, id)
 }

@@ -35,6 +35,9 @@ type Staging interface {
 	Collect(ctx context.Context, progress func(wire.Progress)) (any, error)
 	Rebuild(ctx context.Context, progress func(wire.Progress)) (any, error)
 	NewRecoveryKey(ctx context.Context, hint string) (string, error)
+	// PublishMachine and RetireMachine keep the bucket's record of a machine, from which the index can be rebuilt.
+	PublishMachine(ctx context.Context, id string) error
+	RetireMachine(ctx context.Context, id string) error
 }
 
 // Deps is what the handler works on.

@@ -144,7 +144,10 @@ func (s *server) removeMachine(c *call) error {
 		if err := s.Catalog.RemoveMachine(c.ctx, id); err != nil {
 			return err
 		}
-		return s.Identity.Revoke(c.ctx, ca.KindAgent, id, "the machine was removed")
+		if err := s.Identity.Revoke(c.ctx, ca.KindAgent, id, "the machine was removed"); err != nil {
+			return err
+		}
+		return s.Staging.RetireMachine(c.ctx, id)
 	})
 }
 
@@ -162,7 +165,10 @@ func (s *server) revoke(c *call) error {
 		if err := s.Identity.Revoke(c.ctx, ca.KindAgent, id, "an operator revoked it"); err != nil {
 			return err
 		}
-		return s.Catalog.Revoke(c.ctx, id)
+		if err := s.Catalog.Revoke(c.ctx, id); err != nil {
+			return err
+		}
+		return s.Staging.PublishMachine(c.ctx, id)
 	})
 }
 

@@ -263,3 +263,6 @@ func catalogDisk() catalogtest.Disk {
 	}
 	return d
 }
+
+func (s fakeStaging) PublishMachine(context.Context, string) error { return s.fail }
+func (s fakeStaging) RetireMachine(context.Context, string) error  { return s.fail }
