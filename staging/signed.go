@@ -55,7 +55,7 @@ func NewSignedClient(hosts []string, ca []byte) (*SignedClient, error) {
 }
 
 // NewSignedClientWith is NewSignedClient over a transport that the caller made.
-func NewSignedClientWith(transport *http.Transport, hosts []string) *SignedClient {
+func NewSignedClientWith(transport http.RoundTripper, hosts []string) *SignedClient {
 	return &SignedClient{
 		hosts: hosts,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -109,7 +109,7 @@ func (c *SignedClient) Get(ctx context.Context, s SignedRequest, off, length int
 		return nil, fmt.Errorf("get: %w", c.lost(ctx, err))
 	}
 	if ranged && res.StatusCode == http.StatusPartialContent || !ranged && res.StatusCode == http.StatusOK {
-		return res.Body, nil
+		return LimitBody(ctx, res.Body, length), nil
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusOK {

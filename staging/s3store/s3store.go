@@ -129,7 +129,7 @@ func (s *Store) Get(ctx context.Context, name string, off, length int64) (io.Rea
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", name, s.mapped(ctx, err))
 	}
-	return body, nil
+	return staging.LimitBody(ctx, body, length), nil
 }
 
 // Stat implements staging.Store.
