@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,7 +31,11 @@ type Server struct {
 	S3     s3store.Options // how to reach it
 	cancel context.CancelFunc
 	done   chan struct{}
+	pid    atomic.Int64
 }
+
+// PID is the process id of the child, 0 while none runs.
+func (s *Server) PID() int { return int(s.pid.Load()) }
 
 // Start runs the server and returns once its bucket can be used. Close ends it.
 func Start(ctx context.Context, o StartOptions) (*Server, error) {
@@ -75,7 +80,7 @@ func (s *Server) supervise(ctx context.Context, o StartOptions, config []byte, f
 	wait := 50 * time.Millisecond
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := runChild(ctx, o, config)
+		err := s.runChild(ctx, o, config)
 		select {
 		case failed <- fmt.Errorf("the server ended: %w", err):
 		default:
@@ -87,11 +92,11 @@ func (s *Server) supervise(ctx context.Context, o StartOptions, config []byte, f
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, 5*time.Second)
+		wait = min(2*wait, time.Second)
 	}
 }
 
-func runChild(ctx context.Context, o StartOptions, config []byte) error {
+func (s *Server) runChild(ctx context.Context, o StartOptions, config []byte) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -106,6 +111,8 @@ func runChild(ctx context.Context, o StartOptions, config []byte) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	s.pid.Store(int64(cmd.Process.Pid))
+	defer s.pid.Store(0)
 	_, werr := stdin.Write(config) // the pipe stays open: its end tells the child that we are gone
 	return errors.Join(cmd.Wait(), werr)
 }
