@@ -177,6 +177,8 @@ func ErrorFor(status int, code string) error {
 	switch {
 	case status == http.StatusPreconditionFailed, status == http.StatusNotModified, code == "PreconditionFailed":
 		return ErrExists
+	case code == "XAdminUserNotFound", code == "NoSuchBucket": // 404, yet not of the object
+		return ErrDenied
 	case status == http.StatusNotFound:
 		return ErrNotFound
 	case status == http.StatusRequestedRangeNotSatisfiable:

@@ -25,23 +25,26 @@ type Options struct {
 	Session   string // token of temporary credentials, may be ""
 }
 
+// ErrURL marks a staging URL that cannot be used as it is written.
+var ErrURL = errors.New("staging URL is malformed")
+
 // ParseURL reads s3://bucket/prefix?endpoint=…&region=…&ca_file=…. Credentials in it are refused, since URLs end up in
-// logs and process lists; AddEnvironment finds them.
+// logs and process lists; AddEnvironment finds them. Its errors wrap ErrURL.
 func ParseURL(raw string) (Options, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return Options{}, errors.New("parse staging URL: want s3://bucket/prefix?endpoint=https://host:port")
+		return Options{}, fmt.Errorf("%w: want s3://bucket/prefix?endpoint=https://host:port", ErrURL)
 	}
 	if u.Scheme != "s3" || u.Host == "" {
-		return Options{}, errors.New("parse staging URL: want s3://bucket/prefix?endpoint=https://host:port")
+		return Options{}, fmt.Errorf("%w: want s3://bucket/prefix?endpoint=https://host:port", ErrURL)
 	}
 	if u.User != nil {
-		return Options{}, errors.New("parse staging URL: credentials do not belong into it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+		return Options{}, fmt.Errorf("%w: credentials do not belong into it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", ErrURL)
 	}
 	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/")}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return Options{}, errors.New("parse staging URL: its query is malformed")
+		return Options{}, fmt.Errorf("%w: its query is malformed", ErrURL)
 	}
 	for key, values := range q {
 		switch key {
@@ -52,7 +55,7 @@ func ParseURL(raw string) (Options, error) {
 		case "ca_file":
 			o.CAFile = values[0]
 		default:
-			return Options{}, fmt.Errorf("parse staging URL: unknown option %.40q (credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)", key)
+			return Options{}, fmt.Errorf("%w: unknown option %.40q (credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)", ErrURL, key)
 		}
 	}
 	return o, nil

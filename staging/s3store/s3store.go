@@ -218,7 +218,7 @@ func (s *Store) mapped(ctx context.Context, err error) error {
 		switch res.Code {
 		case "NoSuchBucket":
 			return fmt.Errorf("%w: there is no bucket %s at %s: create it or correct the staging URL", staging.ErrDenied, s.bucket, s.host)
-		case "InvalidAccessKeyId", "SignatureDoesNotMatch":
+		case "InvalidAccessKeyId", "SignatureDoesNotMatch", "XAdminUserNotFound": // the last is versitygw's, with 404
 			return fmt.Errorf("%w: %s does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", staging.ErrDenied, s.host)
 		}
 		return fmt.Errorf("%w: status %d %.80s", staging.ErrorFor(res.StatusCode, res.Code), res.StatusCode, res.Code)
