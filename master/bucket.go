@@ -33,9 +33,11 @@ type bucket struct {
 // access is what built-in staging is reached with. It is kept, so that signed URLs and assignments outlive a restart.
 type access struct {
 	Address   string `json:"address"`
-	AccessKey string `json:"access_key"`
 	SecretKey string `json:"secret_key"`
 }
+
+// builtinUser owns the bucket. It is always the same, so that a master that lost its secret still owns what is on its disk.
+const builtinUser = "openmigrate"
 
 const builtinBucket = "openmigrate"
 
@@ -118,7 +120,7 @@ func (b *bucket) startBuiltin(ctx context.Context, conf Config, authority *ca.CA
 	if err := authority.WriteServer(certFile, keyFile, "127.0.0.1", "localhost", "::1"); err != nil {
 		return s3store.Options{}, err
 	}
-	config := builtin.Config{Root: dir, Address: acc.Address, CertFile: certFile, KeyFile: keyFile, AccessKey: acc.AccessKey, SecretKey: acc.SecretKey}
+	config := builtin.Config{Root: dir, Address: acc.Address, CertFile: certFile, KeyFile: keyFile, AccessKey: builtinUser, SecretKey: acc.SecretKey}
 	if b.server, err = builtin.Start(ctx, builtin.StartOptions{
 		Config: config, Args: conf.ServeStaging, CA: authority.Certificate().Raw, Bucket: builtinBucket, Log: os.Stderr,
 	}); err != nil {
@@ -146,7 +148,7 @@ func builtinAccess(name string) (access, error) {
 	var acc access
 	j, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		acc.AccessKey, acc.SecretKey = randomText(10), randomText(20)
+		acc.SecretKey = randomText(20)
 		j, err := json.Marshal(acc)
 		if err != nil {
 			return acc, err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,6 +141,24 @@ func (l *Lab) StartMaster(args ...string) {
 		if name, value, ok := strings.Cut(line, "="); ok {
 			l.env = append(l.env, name+"="+strings.Trim(value, "'\""))
 		}
+	}
+}
+
+// MasterFails starts the master and expects it to end by itself with a message that matches want.
+func (l *Lab) MasterFails(want string) {
+	l.t.Helper()
+	p := l.start("master", "openmigrate", "master", "--data-dir", l.Path("master"), "--listen", l.Addr)
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		p.Kill()
+		l.t.Fatalf("the master runs although it should not: %s", p.tail(5))
+	}
+	if status := p.cmd.ProcessState.ExitCode(); status == 0 {
+		l.t.Errorf("the master ended with status 0")
+	}
+	if !regexp.MustCompile(want).MatchString(p.tail(3)) {
+		l.t.Errorf("the master says %q, want %q", p.tail(3), want)
 	}
 }
 
