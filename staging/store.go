@@ -1,6 +1,6 @@
 // Package staging defines what OpenMigrate asks of the bucket that holds a project's data: a flat namespace of
 // immutable objects. Implementations live below (s3store, memstore), decorators beside them (retry, limit, fault), and
-// storetest holds the conformance suite that all of them pass and that a user can run on his own bucket.
+// storecheck holds the conformance suite that all of them pass and that a user can run on his own bucket.
 //
 // What the world must guarantee. An object whose Put returned nil survives a power cut of the server, and is seen whole by every
 // later Get, Stat and List (read-after-write and list-after-write). An object is never seen in part. Put with IfAbsent

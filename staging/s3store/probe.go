@@ -53,7 +53,7 @@ func (s *Store) Probe(ctx context.Context) (_ Capabilities, err error) {
 	return c, err
 }
 
-// refuses signs a PUT of one body and sends another.
+// refuses signs a PUT of one body and sends another, then the right one: a server that refuses every signed PUT enforces nothing.
 func (s *Store) refuses(ctx context.Context, client *staging.SignedClient, name, signed, sent string) (bool, error) {
 	req, err := s.SignPut(ctx, name, staging.SignPut{Size: int64(len(signed)), SHA256: sha256.Sum256([]byte(signed)), Valid: time.Minute})
 	if err != nil {
@@ -63,5 +63,11 @@ func (s *Store) refuses(ctx context.Context, client *staging.SignedClient, name,
 	if errors.Is(err, staging.ErrTemporary) || ctx.Err() != nil {
 		return false, fmt.Errorf("probe staging: %w", err)
 	}
-	return err != nil, nil
+	if err == nil {
+		return false, nil
+	}
+	if err := client.Put(ctx, req, []byte(signed), nil); err != nil {
+		return false, fmt.Errorf("probe staging: a signed PUT as it must be: %w", err)
+	}
+	return true, nil
 }

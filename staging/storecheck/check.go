@@ -1,7 +1,7 @@
-// Package storetest holds what every staging.Store must keep: Check runs over a live bucket, also a user's own, and Run wraps it
-// for tests. Check writes only below the prefix that it is given and removes what it wrote. It may run beside other users
+// Package storecheck holds what every staging.Store must keep: Check runs over a live bucket, also a user's own, and storetest
+// wraps it for tests. Check writes only below the prefix that it is given and removes what it wrote. It may run beside other users
 // of the bucket, but two runs at once need two prefixes.
-package storetest
+package storecheck
 
 import (
 	"bytes"
