@@ -17,13 +17,16 @@ import (
 // durable is the posix backend with the fsyncs that it lacks: the file before it gets its name, then every directory from
 // the name's up to the root, any of which may be new. Paths are relative to the root, which posix.New makes the
 // working directory.
-type durable struct{ *posix.Posix }
+type durable struct {
+	*posix.Posix
+	sync func(*os.File) error // (*os.File).Sync but in tests
+}
 
 func (d durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	out, err := d.PutObjectWithPostFunc(ctx, in, func(f *os.File) error { return f.Sync() })
+	out, err := d.PutObjectWithPostFunc(ctx, in, d.sync)
 	if err == nil {
 		// Attributes are set on the file after the hook, so it is synced once more; its data are clean by then.
-		err = syncPath(filepath.Join(*in.Bucket, *in.Key))
+		err = d.syncPath(filepath.Join(*in.Bucket, *in.Key))
 	}
 	return out, full(err)
 }
@@ -31,7 +34,7 @@ func (d durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 func (d durable) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
 	res, version, err := d.Posix.CompleteMultipartUpload(ctx, in)
 	if err == nil {
-		err = syncPath(filepath.Join(*in.Bucket, *in.Key))
+		err = d.syncPath(filepath.Join(*in.Bucket, *in.Key))
 	}
 	return res, version, full(err)
 }
@@ -39,7 +42,7 @@ func (d durable) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMul
 func (d durable) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl []byte) error {
 	err := d.Posix.CreateBucket(ctx, in, acl)
 	if err == nil {
-		err = syncPath(*in.Bucket)
+		err = d.syncPath(*in.Bucket)
 	}
 	return full(err)
 }
@@ -47,15 +50,15 @@ func (d durable) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl
 func (d durable) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (*s3.DeleteObjectOutput, error) {
 	out, err := d.Posix.DeleteObject(ctx, in)
 	if err == nil {
-		err = syncPath(filepath.Dir(filepath.Join(*in.Bucket, *in.Key)))
+		err = d.syncPath(filepath.Dir(filepath.Join(*in.Bucket, *in.Key)))
 	}
 	return out, err
 }
 
 // syncPath syncs path and its parents. One that is gone was removed by somebody else, whose own sync covers that.
-func syncPath(path string) error {
+func (d durable) syncPath(path string) error {
 	for {
-		if err := syncOne(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := d.syncOne(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		if path == "." {
@@ -65,12 +68,12 @@ func syncPath(path string) error {
 	}
 }
 
-func syncOne(path string) error {
+func (d durable) syncOne(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(d.sync(f), f.Close())
 }
 
 // full gives a full disk the answer 507.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
@@ -47,7 +48,7 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("open staging directory: %w", err)
 	}
-	err = embedgw.RunVersityGW(ctx, durable{store}, &embedgw.Config{
+	err = embedgw.RunVersityGW(ctx, durable{Posix: store, sync: (*os.File).Sync}, &embedgw.Config{
 		RootUserAccess: c.AccessKey, RootUserSecret: c.SecretKey, Ports: []string{c.Address},
 		CertFile: c.CertFile, KeyFile: c.KeyFile, MaxConnections: 1024, MaxRequests: 512, MultipartMaxParts: 10000,
 		Quiet: true, KeepAlive: true, HealthPath: healthPath,
