@@ -40,7 +40,7 @@ func (s *Server) PID() int { return int(s.pid.Load()) }
 // Start runs the server and returns once its bucket can be used. Close ends it.
 func Start(ctx context.Context, o StartOptions) (*Server, error) {
 	if o.Address == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("start staging: %w", err)
 		}

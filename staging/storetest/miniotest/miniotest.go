@@ -2,6 +2,7 @@
 package miniotest
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +35,7 @@ func Binary(tb testing.TB) string {
 // Start runs MinIO at address with root's certificate and key ("public.crt", "private.key") in certs, until the test ends.
 func Start(tb testing.TB, address, certs, access, secret string) {
 	tb.Helper()
-	cmd := exec.Command(Binary(tb), "server", "--quiet", "--address", address, "--certs-dir", certs, tb.TempDir())
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), Binary(tb), "server", "--quiet", "--address", address, "--certs-dir", certs, tb.TempDir())
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+access, "MINIO_ROOT_PASSWORD="+secret, "MINIO_BROWSER=off")
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
