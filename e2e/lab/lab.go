@@ -77,19 +77,36 @@ func Root() string {
 
 // Lab is one installation. Its methods belong to the test's goroutine.
 type Lab struct {
-	t    testing.TB
-	Bin  string // folder of the programs
-	Dir  string
-	Addr string // the master's
-	env  []string
+	t     testing.TB
+	Bin   string // folder of the programs
+	Dir   string
+	Addr  string   // the master's
+	env   []string // that the master wrote
+	extra []string // for the programs
 
 	procs map[string]*Proc
 }
 
-// New makes an installation whose master is up. Further flags go to `openmigrate master`.
-func New(t testing.TB, masterArgs ...string) *Lab {
+// Options change an installation.
+type Options struct {
+	Env     []string         // further environment for the programs
+	Args    []string         // further flags of `openmigrate master`
+	Prepare func(dir string) // is called before anything starts
+}
+
+// New makes an installation whose master is up.
+func New(t testing.TB) *Lab {
 	t.Helper()
-	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), procs: map[string]*Proc{}}
+	return NewWith(t, Options{})
+}
+
+// NewWith is New with options.
+func NewWith(t testing.TB, o Options) *Lab {
+	t.Helper()
+	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), extra: o.Env, procs: map[string]*Proc{}}
+	if o.Prepare != nil {
+		o.Prepare(l.Dir)
+	}
 	t.Cleanup(func() {
 		for _, name := range []string{"agent", "hydrator", "master"} {
 			if p := l.procs[name]; p != nil {
@@ -100,7 +117,7 @@ func New(t testing.TB, masterArgs ...string) *Lab {
 			l.dumpLogs()
 		}
 	})
-	l.StartMaster(masterArgs...)
+	l.StartMaster(o.Args...)
 	return l
 }
 
@@ -323,7 +340,7 @@ func (l *Lab) start(name, program string, args ...string) *Proc {
 	defer logFile.Close()
 	cmd := exec.CommandContext(context.Background(), filepath.Join(l.Bin, program), args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.Env = append(os.Environ(), "OPENMIGRATE_TOKEN=")
+	cmd.Env = append(append(os.Environ(), "OPENMIGRATE_TOKEN="), l.extra...)
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
@@ -375,4 +392,16 @@ func (p *Proc) tail(n int) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// Wait waits for the process to end by itself and returns its exit status.
+func (p *Proc) Wait(limit time.Duration) int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(limit):
+		p.t.Errorf("%s did not end within %v", filepath.Base(p.cmd.Path), limit)
+		p.Kill()
+	}
+	return p.cmd.ProcessState.ExitCode()
 }
