@@ -25,6 +25,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/api"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/gc"
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/keyring"
 	"github.com/openmigrate/openmigrate/master/store"
@@ -46,6 +47,7 @@ type Config struct {
 // loop intervals.
 const (
 	tickEvery    = 2 * time.Second
+	collectEvery = 6 * time.Hour
 	stopPatience = 5 * time.Second
 )
 
@@ -239,10 +241,20 @@ func (m *Master) Run(ctx context.Context) error {
 func (m *Master) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	collect := time.NewTicker(collectEvery)
+	defer collect.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-collect.C:
+			// What an interrupted replication sent stays: its next cycle finds it.
+			if r, err := m.operations.gc.Collect(ctx, &gc.Options{KeepUnfinished: true}); err != nil && ctx.Err() == nil {
+				m.log.Warn("garbage was not collected; it is tried again", "error", err)
+			} else if err == nil {
+				m.log.Info("garbage collected", "report", r)
+			}
+			continue
 		case <-t.C:
 		}
 		if err := m.Catalog.Tick(ctx); err != nil && ctx.Err() == nil {
