@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ type Image struct {
 }
 
 // Build makes r's disk in folder cache, or finds it there.
-func Build(ctx context.Context, cache string, r Recipe, say func(format string, args ...any)) (Image, error) {
+func Build(ctx context.Context, cache string, r Recipe, say func(format string, args ...any)) (_ Image, err error) {
 	files, err := choose(r)
 	if err != nil {
 		return Image{}, fmt.Errorf("build disk: %w", err)
@@ -58,7 +59,7 @@ func Build(ctx context.Context, cache string, r Recipe, say func(format string, 
 	if err != nil {
 		return Image{}, fmt.Errorf("build disk: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	say("building a disk of %d MiB from %d files of %s (once; kept as %s)", r.Size>>20, len(files.list), r.Source, path)
 	tmp := filepath.Join(work, "disk.img")
 	if err := build(ctx, tmp, work, r, files); err != nil {

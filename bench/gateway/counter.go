@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -47,7 +48,7 @@ type counter struct {
 	count Requests
 }
 
-func newCounter(target string, cert certificate) (*counter, error) {
+func newCounter(ctx context.Context, target string, cert certificate) (*counter, error) {
 	to, err := url.Parse(target)
 	if err != nil {
 		return nil, fmt.Errorf("count requests: %w", err)
@@ -58,7 +59,7 @@ func newCounter(target string, cert certificate) (*counter, error) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(authority)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("count requests: %w", err)
 	}

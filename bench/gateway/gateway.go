@@ -26,6 +26,7 @@ type Gateway struct {
 	SecretKey string
 
 	cert    certificate
+	log     *os.File
 	server  *builtin.Server
 	counter *counter
 }
@@ -39,15 +40,25 @@ func Start(ctx context.Context, dir string, args ...string) (_ *Gateway, err err
 	if g.cert, err = newCertificate(dir, time.Now()); err != nil {
 		return nil, err
 	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, fmt.Errorf("start staging for benchmarks: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			log.Close()
+		}
+	}()
+	g.log = log
 	g.server, err = builtin.Start(ctx, builtin.StartOptions{
 		Config: builtin.Config{Root: g.Dir, CertFile: g.cert.certFile, KeyFile: g.cert.keyFile, AccessKey: g.AccessKey, SecretKey: g.SecretKey},
-		Args:   args, CA: g.cert.der, Bucket: bucket, Log: os.Stderr,
+		Args:   args, CA: g.cert.der, Bucket: bucket, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.Direct = g.server.S3.Endpoint
-	if g.counter, err = newCounter(g.Direct, g.cert); err != nil {
+	if g.counter, err = newCounter(ctx, g.Direct, g.cert); err != nil {
 		g.server.Close()
 		return nil, err
 	}
@@ -58,6 +69,7 @@ func Start(ctx context.Context, dir string, args ...string) (_ *Gateway, err err
 func (g *Gateway) Close() {
 	g.counter.close()
 	g.server.Close()
+	g.log.Close()
 }
 
 // Staging is what a master's --staging takes to send everything past the counter. The keys go into its environment.

@@ -1,0 +1,97 @@
+// Command replication measures first and second replication, restore, memory and requests of the real programs on a real
+// file system's disk, side by side with other programs and with the machine's limit, and prints one table.
+//
+//	go run ./bench/replication [--quick] [--pairs N] [--only first,peers,…] [--json FILE]
+//
+// Every pair of things that are compared runs after one another, several times, in changing order; medians of the ratios are
+// shown. Before each run dirty pages are written out and the disk is read into the page cache. It needs the programs of
+// `make build`, mke2fs and debugfs, and for its peers restic and borg; not root. Linux only.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/openmigrate/openmigrate/bench/report"
+	"github.com/openmigrate/openmigrate/staging/builtin"
+)
+
+// Arguments that make this program its own child.
+const (
+	limitArg   = "limit"
+	stagingArg = "serve-staging"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "replication:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case limitArg:
+			return limitChild(ctx, args[1:], os.Stdout)
+		case stagingArg:
+			return builtin.ServeFrom(ctx, os.Stdin)
+		}
+	}
+	o, err := parseOptions(args, os.Stderr)
+	if err != nil {
+		return err
+	}
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	res, err := b.run(ctx)
+	if cerr := b.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return show(o, res, os.Stdout)
+}
+
+// document is what --json writes.
+type document struct {
+	Rows    []report.Row `json:"rows"`
+	Results *results     `json:"results"`
+}
+
+func show(o *options, res *results, w io.Writer) error {
+	rows := table(res)
+	fmt.Fprintf(w, "\n%s\n%s\n\n", res.Machine, res.describe())
+	if err := report.Print(w, rows); err != nil {
+		return err
+	}
+	if o.json != "" {
+		b, err := json.MarshalIndent(document{rows, res}, "", "  ")
+		if err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+		if err := os.WriteFile(o.json, append(b, '\n'), 0o644); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+	}
+	if o.enforce && !report.Passed(rows) {
+		return errors.New("not all bars are reached")
+	}
+	return nil
+}

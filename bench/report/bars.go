@@ -1,0 +1,15 @@
+package report
+
+// Bars of a replication benchmark, each a ratio within one run unless it has a unit.
+var (
+	FirstWall = Bar{What: "first replication, wall time against the limit", Limit: 0.70}
+	FirstCPU  = Bar{What: "agent's CPU seconds of it against the limit's", Limit: 0.85}
+	PeerWall  = Bar{What: "first replication against the faster of restic and borg", Limit: 1.3, Unit: " × faster"}
+	PeerCPU   = Bar{What: "agent's CPU seconds of it against restic's", Limit: 0.5, Most: true}
+	Second    = Bar{What: "second restpoint, 1 % changed, full scan, against cat", Limit: 0.5}
+	Restore   = Bar{What: "restore to a file against the limit", Limit: 0.75}
+	Peak      = Bar{What: "agent's peak memory, disk", Limit: 200, Most: true, Unit: " MiB", Value: "%.0f"}
+	PeakHuge  = Bar{What: "agent's peak memory, huge sparse disk", Limit: 256, Most: true, Unit: " MiB", Value: "%.0f"}
+	Puts      = Bar{What: "PUT requests per TiB of unique compressed data", Limit: 40000, Most: true, Value: "%.0f"}
+	Unchanged = Bar{What: "requests to staging of an unchanged huge sparse disk", Limit: 10, Most: true, Value: "%.0f"}
+)
