@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"time"
@@ -59,7 +60,7 @@ func openBucket(ctx context.Context, conf Config, authority *ca.CA) (*bucket, er
 		b.close()
 		return nil, err
 	}
-	if err := b.probe(ctx); err != nil {
+	if err := b.probe(ctx, conf.Log); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -89,11 +90,16 @@ func authorityOf(o s3store.Options) ([]byte, error) {
 }
 
 // probe finds out what the bucket can do, and which host its signed URLs name.
-func (b *bucket) probe(ctx context.Context) error {
+func (b *bucket) probe(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if _, err := b.s3.Probe(ctx); err != nil {
+	can, err := b.s3.Probe(ctx)
+	if err != nil {
 		return err
+	}
+	if !can.IfAbsent || !can.SignedChecksum || !can.SignedSize {
+		log.Warn("staging does not enforce all that it should: an agent that was taken over could write over its own packs",
+			"conditional_put", can.IfAbsent, "signed_checksum", can.SignedChecksum, "signed_size", can.SignedSize)
 	}
 	signed, err := b.s3.SignGet(ctx, "probe", time.Minute)
 	if err != nil {

@@ -202,7 +202,7 @@ type Progress struct {
 type PackAnnounce struct {
 	ID     string `json:"id"`
 	Size   int64  `json:"size"`
-	SHA256 []byte `json:"sha256"`
+	CRC32C []byte `json:"crc32c"` // staging.Checksum of the object, 4 bytes
 }
 
 // PackUpload is that right. Exists says that the pack is in the bucket and committed already.

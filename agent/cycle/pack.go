@@ -2,7 +2,6 @@ package cycle
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -101,7 +100,7 @@ type fullPack struct {
 	object  []byte
 	id      format.PackID
 	entries []byte
-	sum     [32]byte
+	sum     staging.CRC32C
 }
 
 // nodeBytes is how many bytes of nodes wait for a place before they get a pack of their own.
@@ -225,7 +224,7 @@ func (p *pipeline) uploadPacks() error {
 		if !ok {
 			return p.ctx.Err()
 		}
-		full.sum = sha256.Sum256(full.object)
+		full.sum = staging.Checksum(full.object)
 		if err := p.put(&full); err != nil {
 			return fmt.Errorf("send pack %s: %w", full.id, err)
 		}
@@ -241,7 +240,7 @@ const putFor = 10 * time.Minute
 // put sends one pack until it is committed. The same bytes go again under the same id; a URL that ran out is asked for anew.
 func (p *pipeline) put(full *fullPack) error {
 	return retryPut(p.ctx, putFor, func() error {
-		up, err := p.conf.Master.Announce(p.ctx, p.session.ID, []wire.PackAnnounce{{ID: full.id.String(), Size: int64(len(full.object)), SHA256: full.sum[:]}})
+		up, err := p.conf.Master.Announce(p.ctx, p.session.ID, []wire.PackAnnounce{{ID: full.id.String(), Size: int64(len(full.object)), CRC32C: full.sum[:]}})
 		if err != nil {
 			return err
 		}

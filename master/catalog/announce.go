@@ -23,13 +23,13 @@ func (c *Catalog) Announce(ctx context.Context, machine, session string, announc
 	packs := make([]*Pack, len(announced))
 	for i, a := range announced {
 		id, err := format.ParsePackID(a.ID)
-		if err != nil || len(a.SHA256) != 32 {
-			return nil, badRequest("announcement %d: pack id %.80q or checksum of %d bytes is malformed", i, a.ID, len(a.SHA256))
+		if err != nil || len(a.CRC32C) != len(staging.CRC32C{}) {
+			return nil, badRequest("announcement %d: pack id %.80q or checksum of %d bytes is malformed", i, a.ID, len(a.CRC32C))
 		}
 		if a.Size < minPack || a.Size > format.MaxPack {
 			return nil, wire.NewProblem(413, wire.CodeTooLarge, "pack %s of %d bytes, want %d to %d", a.ID, a.Size, minPack, format.MaxPack)
 		}
-		packs[i] = &Pack{ID: id, Size: a.Size, SHA256: [32]byte(a.SHA256)}
+		packs[i] = &Pack{ID: id, Size: a.Size, CRC32C: staging.CRC32C(a.CRC32C)}
 	}
 	live := make([]bool, len(packs))
 	err := c.db.Update(ctx, func(w store.Writer) error {
@@ -64,7 +64,7 @@ func (c *Catalog) Announce(ctx context.Context, machine, session string, announc
 		if live[i] {
 			continue
 		}
-		signed, err := c.bucket.SignPut(ctx, p.ID.Name(), staging.SignPut{Size: p.Size, SHA256: p.SHA256, Valid: c.opt.URLValid})
+		signed, err := c.bucket.SignPut(ctx, p.ID.Name(), staging.SignPut{Size: p.Size, CRC32C: p.CRC32C, Valid: c.opt.URLValid})
 		if err != nil {
 			return nil, stagingProblem("sign upload", err)
 		}
@@ -89,7 +89,7 @@ func (c *Catalog) announce(w store.Writer, s *Session, p Pack, epoch uint64) (li
 		s.Outstanding++
 	case err != nil:
 		return false, err
-	case was.Machine != s.Machine || was.Project != s.Project || was.Size != p.Size || was.SHA256 != p.SHA256:
+	case was.Machine != s.Machine || was.Project != s.Project || was.Size != p.Size || was.CRC32C != p.CRC32C:
 		return false, conflict("pack %s was announced before with another content", p.ID).WithNext("send the content in a new pack")
 	case was.State == PackLive:
 		return true, pin(w, s.ID, was, epoch)

@@ -30,7 +30,7 @@ func benchPack(n int) (format.PackID, []byte, wire.PackAnnounce) {
 		entries[i] = format.Entry{Kind: format.KindChunk, Codec: chunker.Zstd, ID: benchID(n*benchPerPack + i), Stored: 1000, Raw: chunk}
 	}
 	id := format.PackID(benchID(-1 - n))
-	return id, format.MarshalEntries(entries), wire.PackAnnounce{ID: id.String(), Size: 1 << 20, SHA256: make([]byte, 32)}
+	return id, format.MarshalEntries(entries), wire.PackAnnounce{ID: id.String(), Size: 1 << 20, CRC32C: make([]byte, 4)}
 }
 
 // filled is a world with a million rows in its index, all in packs that the session has pinned.

@@ -1,7 +1,6 @@
 package catalog_test
 
 import (
-	"crypto/sha256"
 	"testing"
 
 	"github.com/openmigrate/openmigrate/chunker"
@@ -109,8 +108,8 @@ func TestAnnounce(t *testing.T) {
 		t.Errorf("announcement answered %+v", up[0])
 	}
 	otherSum, otherSize := good, good
-	sum := sha256.Sum256([]byte("other"))
-	otherSum.SHA256 = sum[:]
+	sum := staging.Checksum([]byte("other"))
+	otherSum.CRC32C = sum[:]
 	otherSize.Size++
 	for name, other := range map[string]wire.PackAnnounce{"checksum": otherSum, "size": otherSize} {
 		_, err := announce(c, other)
@@ -122,20 +121,20 @@ func TestAnnounce(t *testing.T) {
 		t.Error("announced again, it has no URL")
 	}
 	for name, bad := range map[string]wire.PackAnnounce{
-		"id":       {ID: "x", Size: 100, SHA256: sum[:]},
-		"checksum": {ID: good.ID, Size: 100, SHA256: sum[:31]},
+		"id":       {ID: "x", Size: 100, CRC32C: sum[:]},
+		"checksum": {ID: good.ID, Size: 100, CRC32C: sum[:3]},
 	} {
 		_, err := announce(c, bad)
 		wantCode(t, err, wire.CodeBadRequest, "malformed "+name)
 	}
 	for _, size := range []int64{-1, 0, format.MaxPack + 1} {
-		_, err := announce(c, wire.PackAnnounce{ID: good.ID, Size: size, SHA256: sum[:]})
+		_, err := announce(c, wire.PackAnnounce{ID: good.ID, Size: size, CRC32C: sum[:]})
 		wantCode(t, err, wire.CodeTooLarge, "size")
 	}
 	_, err = announce(c, make([]wire.PackAnnounce, wire.MaxAnnounce+1)...)
 	wantCode(t, err, wire.CodeBadRequest, "too many")
 	more := func(i byte) wire.PackAnnounce {
-		return wire.PackAnnounce{ID: format.PackID{i}.String(), Size: 100, SHA256: sum[:]}
+		return wire.PackAnnounce{ID: format.PackID{i}.String(), Size: 100, CRC32C: sum[:]}
 	}
 	_, err = announce(c, more(1), more(2), more(3))
 	wantCode(t, err, wire.CodeFull, "more than may be outstanding")

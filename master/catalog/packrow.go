@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
@@ -49,7 +50,7 @@ type Pack struct {
 	Machine string // that wrote it; empty: found in the bucket by a rebuild of the index
 	Session string // that announced it last
 	Size    int64  // bytes
-	SHA256  [32]byte
+	CRC32C  staging.CRC32C
 	State   PackState
 	Entries int
 	// Epoch is the collector's epoch in which the pack was announced or pinned last: see BeginCollection.
@@ -75,10 +76,10 @@ func (p *Pack) readable(machine string) bool {
 // A pack's row is binary, because an offer reads thousands:
 //
 //	version u8 = 1, state u8, prove job u8, 0 u8, entries u32, size u64, epoch u64, committed i64, proven i64, changed i64, URL until i64,
-//	pack id [32], SHA-256 [32], then project, machine and session, each length u8 and bytes
+//	pack id [32], CRC-32C [4], then project, machine and session, each length u8 and bytes
 //
 // big-endian; times are nanoseconds since 1970, 0 for none.
-const packRowFixed = 8 + 6*8 + 64
+const packRowFixed = 8 + 6*8 + 32 + 4
 
 func appendPack(dst []byte, p *Pack) []byte {
 	flag := byte(0)
@@ -97,7 +98,7 @@ func appendPack(dst []byte, p *Pack) []byte {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(n))
 	}
 	dst = append(dst, p.ID[:]...)
-	dst = append(dst, p.SHA256[:]...)
+	dst = append(dst, p.CRC32C[:]...)
 	for _, s := range []string{p.Project, p.Machine, p.Session} {
 		dst = append(dst, byte(len(s)))
 		dst = append(dst, s...)
@@ -125,7 +126,7 @@ func decodePackInto(p *Pack, seq uint64, b []byte, text func([]byte) string) (*P
 		}
 	}
 	copy(p.ID[:], b[56:])
-	copy(p.SHA256[:], b[88:])
+	copy(p.CRC32C[:], b[88:])
 	rest := b[packRowFixed:]
 	for _, s := range []*string{&p.Project, &p.Machine, &p.Session} {
 		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
@@ -13,7 +14,7 @@ func TestPackRow(t *testing.T) {
 	for _, p := range []Pack{
 		{Seq: 1, State: PackAnnounced},
 		{
-			ID: format.PackID{1, 2}, Seq: 1 << 40, Project: "default", Machine: "m", Session: "s", Size: 64 << 20, SHA256: [32]byte{3},
+			ID: format.PackID{1, 2}, Seq: 1 << 40, Project: "default", Machine: "m", Session: "s", Size: 64 << 20, CRC32C: staging.CRC32C{3},
 			State: PackLive, Entries: 200, Epoch: 7, Committed: at, Proven: at.Add(1), Changed: at.Add(2), URLUntil: at.Add(3), ProveJob: true,
 		},
 	} {

@@ -1,7 +1,6 @@
 package builtin_test
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 	"os"
@@ -47,7 +46,7 @@ func BenchmarkSignedPut(b *testing.B) {
 	}
 	defer client.Close()
 	body := make([]byte, size)
-	sum := sha256.Sum256(body)
+	sum := staging.Checksum(body)
 	b.SetBytes(size * parallel)
 	before := cpuSeconds(b, srv.PID())
 	n := 0
@@ -56,7 +55,7 @@ func BenchmarkSignedPut(b *testing.B) {
 		for i := range parallel {
 			name := fmt.Sprintf("pack/%d/%d", n, i)
 			wg.Go(func() {
-				s, err := store.SignPut(b.Context(), name, staging.SignPut{Size: size, SHA256: sum, Valid: time.Minute})
+				s, err := store.SignPut(b.Context(), name, staging.SignPut{Size: size, CRC32C: sum, Valid: time.Minute})
 				if err == nil {
 					err = client.Put(b.Context(), s, body, nil)
 				}

@@ -3,7 +3,6 @@ package builtin_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -87,7 +86,7 @@ func putOne(ctx context.Context, store *s3store.Store, client *staging.SignedCli
 	if i%2 == 0 {
 		return store.Put(ctx, name, b, &staging.PutOptions{IfAbsent: true})
 	}
-	s, err := store.SignPut(ctx, name, staging.SignPut{Size: int64(len(b)), SHA256: sha256.Sum256(b), Valid: time.Minute})
+	s, err := store.SignPut(ctx, name, staging.SignPut{Size: int64(len(b)), CRC32C: staging.Checksum(b), Valid: time.Minute})
 	if err != nil {
 		return err
 	}

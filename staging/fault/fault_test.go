@@ -2,7 +2,6 @@ package fault_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -110,7 +109,7 @@ func serve(t *testing.T, rules ...fault.Rule) (*memstore.Store, string, staging.
 	if err != nil {
 		t.Fatal(err)
 	}
-	put, err := below.SignPut(t.Context(), "b", staging.SignPut{Size: 1, SHA256: sha256.Sum256([]byte("x")), Valid: time.Minute})
+	put, err := below.SignPut(t.Context(), "b", staging.SignPut{Size: 1, CRC32C: staging.Checksum([]byte("x")), Valid: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

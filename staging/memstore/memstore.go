@@ -175,7 +175,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 
 // Headers of a signed PUT, as S3 names them.
 const (
-	headerSHA256 = "X-Amz-Checksum-Sha256"
+	headerCRC32C = "X-Amz-Checksum-Crc32c"
 	headerAbsent = "If-None-Match"
 )
 
@@ -184,9 +184,9 @@ func (s *Store) SignPut(_ context.Context, name string, o staging.SignPut) (stag
 	if err := staging.CheckName(name); err != nil {
 		return staging.SignedRequest{}, fmt.Errorf("sign put: %w", err)
 	}
-	h := http.Header{headerSHA256: {hex.EncodeToString(o.SHA256[:])}, headerAbsent: {"*"}}
+	h := http.Header{headerCRC32C: {hex.EncodeToString(o.CRC32C[:])}, headerAbsent: {"*"}}
 	return staging.SignedRequest{
-		URL:    s.sign(http.MethodPut, name, o.Valid, fmt.Sprintf("%d/%x", o.Size, o.SHA256)),
+		URL:    s.sign(http.MethodPut, name, o.Valid, fmt.Sprintf("%d/%x", o.Size, o.CRC32C)),
 		Header: h,
 	}, nil
 }
@@ -241,7 +241,7 @@ func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Store) serveSignedPut(w http.ResponseWriter, r *http.Request, name, terms string) {
 	size, sum, _ := strings.Cut(terms, "/")
-	if strconv.FormatInt(r.ContentLength, 10) != size || r.Header.Get(headerSHA256) != sum || r.Header.Get(headerAbsent) != "*" {
+	if strconv.FormatInt(r.ContentLength, 10) != size || r.Header.Get(headerCRC32C) != sum || r.Header.Get(headerAbsent) != "*" {
 		refuse(w, http.StatusForbidden, "SignatureDoesNotMatch")
 		return
 	}
@@ -249,7 +249,7 @@ func (s *Store) serveSignedPut(w http.ResponseWriter, r *http.Request, name, ter
 	if err != nil {
 		return // the client went away: nothing is stored
 	}
-	if got := sha256.Sum256(body); hex.EncodeToString(got[:]) != sum {
+	if got := staging.Checksum(body); hex.EncodeToString(got[:]) != sum {
 		refuse(w, http.StatusBadRequest, "BadDigest")
 		return
 	}

@@ -3,7 +3,6 @@ package s3store
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -55,7 +54,7 @@ func (s *Store) Probe(ctx context.Context) (_ Capabilities, err error) {
 
 // refuses signs a PUT of one body and sends another, then the right one: a server that refuses every signed PUT enforces nothing.
 func (s *Store) refuses(ctx context.Context, client *staging.SignedClient, name, signed, sent string) (bool, error) {
-	req, err := s.SignPut(ctx, name, staging.SignPut{Size: int64(len(signed)), SHA256: sha256.Sum256([]byte(signed)), Valid: time.Minute})
+	req, err := s.SignPut(ctx, name, staging.SignPut{Size: int64(len(signed)), CRC32C: staging.Checksum([]byte(signed)), Valid: time.Minute})
 	if err != nil {
 		return false, fmt.Errorf("probe staging: %w", err)
 	}

@@ -187,7 +187,7 @@ func (s *Store) SignPut(ctx context.Context, name string, o staging.SignPut) (st
 	h := http.Header{
 		"Content-Length":        {strconv.FormatInt(o.Size, 10)},
 		"If-None-Match":         {"*"},
-		"X-Amz-Checksum-Sha256": {base64.StdEncoding.EncodeToString(o.SHA256[:])},
+		"X-Amz-Checksum-Crc32c": {base64.StdEncoding.EncodeToString(o.CRC32C[:])},
 	}
 	u, err := s.client.PresignHeader(ctx, http.MethodPut, s.bucket, s.prefix+name, o.Valid, nil, h)
 	if err != nil {

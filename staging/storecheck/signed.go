@@ -3,7 +3,6 @@ package storecheck
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -37,7 +36,7 @@ func (c *signedChecker) put(ctx context.Context) error {
 	}
 	defer client.Close()
 	name, b := c.prefix+"signed/put", body(8, 100_000)
-	s, err := c.signer.SignPut(ctx, name, staging.SignPut{Size: int64(len(b)), SHA256: sha256.Sum256(b), Valid: time.Minute})
+	s, err := c.signer.SignPut(ctx, name, staging.SignPut{Size: int64(len(b)), CRC32C: staging.Checksum(b), Valid: time.Minute})
 	if err != nil {
 		return err
 	}

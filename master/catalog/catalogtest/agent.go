@@ -2,7 +2,6 @@ package catalogtest
 
 import (
 	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -178,8 +177,8 @@ type Pack struct {
 
 // Announce is what the agent says of it.
 func (p *Pack) Announce() wire.PackAnnounce {
-	sum := sha256.Sum256(p.Object)
-	return wire.PackAnnounce{ID: p.ID.String(), Size: int64(len(p.Object)), SHA256: sum[:]}
+	sum := staging.Checksum(p.Object)
+	return wire.PackAnnounce{ID: p.ID.String(), Size: int64(len(p.Object)), CRC32C: sum[:]}
 }
 
 // MakePacks seals pieces into packs.
