@@ -71,7 +71,6 @@ type span struct {
 	first int64 // index of its first chunk
 	n     int   // chunks
 	ids   [spanSize / chunker.MinSize]chunker.ID
-	base  [spanSize / chunker.MinSize]chunker.ID
 	err   error
 	ready chan struct{} // one token when the worker is done
 	users int           // guarded by the pipeline's mutex

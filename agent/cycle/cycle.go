@@ -102,7 +102,7 @@ type disk struct {
 
 func (d *disk) close() {
 	if d.reader != nil {
-		d.reader.Close()
+		_ = d.reader.Close() // it was only read
 	}
 	if d.rec != nil {
 		d.rec.Close()

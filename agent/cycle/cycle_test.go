@@ -253,7 +253,6 @@ func TestCyclesFollowADisk(t *testing.T) {
 	history := map[string][]byte{}
 	for step := range 14 {
 		src := file(t, name, b)
-		before := w.bucket.Puts()
 		res := w.run([]source.Source{src}, b)
 		history[res.Restpoint] = bytes.Clone(b)
 		if step == 0 && res.Stats.Sent == 0 {
@@ -263,7 +262,7 @@ func TestCyclesFollowADisk(t *testing.T) {
 			t.Errorf("step %d: zero+same+known+sent = %d of %d bytes; done %d of %d", step, got, len(b), res.Stats.Done, res.Stats.Total)
 		}
 		if step%3 == 2 { // unchanged: one object, the restpoint
-			before = w.bucket.Puts()
+			before := w.bucket.Puts()
 			res := w.run([]source.Source{src}, b)
 			if n := w.bucket.Puts() - before; n != 1 || res.Stats.Packs != 0 {
 				t.Errorf("step %d: an unchanged disk took %d objects and %d packs", step, n, res.Stats.Packs)

@@ -26,7 +26,6 @@ type pipeline struct {
 	*run
 	ctx    context.Context
 	group  *errgroup.Group
-	front  *errgroup.Group // workers: they end when both of their queues are closed
 	spans  *pool[*span]
 	items  pool[*item]
 	mu     sync.Mutex // guards span.users
@@ -231,7 +230,7 @@ func (w *worker) read(s *span) {
 	off, _ := s.d.layout.Extent(s.first)
 	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
 	s.grow(int(last + int64(n) - off))
-	if got, err := s.d.reader.ReadAt(s.buf, off); err != nil && !(errors.Is(err, io.EOF) && got == len(s.buf)) {
+	if got, err := s.d.reader.ReadAt(s.buf, off); err != nil && (!errors.Is(err, io.EOF) || got != len(s.buf)) {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
 		}
