@@ -42,17 +42,21 @@ type Image struct {
 	Data int64 // bytes that are not in holes
 }
 
-// Build makes r's disk in folder cache, or finds it there.
+// Build makes r's disk in folder cache, or finds it there. One image is kept for each size.
 func Build(ctx context.Context, cache string, r Recipe, say func(format string, args ...any)) (_ Image, err error) {
 	files, err := choose(r)
 	if err != nil {
 		return Image{}, fmt.Errorf("build disk: %w", err)
 	}
-	path := filepath.Join(cache, "disk-"+r.hash(files)+".img")
+	kind := fmt.Sprintf("disk-%dMiB-", r.Size>>20)
+	path := filepath.Join(cache, kind+r.hash(files)+".img")
 	if _, err := os.Stat(path); err == nil {
 		return Open(path)
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return Image{}, fmt.Errorf("build disk: %w", err)
+	}
+	if err := prune(cache, kind); err != nil {
 		return Image{}, fmt.Errorf("build disk: %w", err)
 	}
 	work, err := os.MkdirTemp(cache, "building-")
@@ -69,6 +73,20 @@ func Build(ctx context.Context, cache string, r Recipe, say func(format string, 
 		return Image{}, fmt.Errorf("build disk: %w", err)
 	}
 	return Open(path)
+}
+
+// prune removes images of an earlier source or recipe: every change of the source folder makes another one.
+func prune(cache, kind string) error {
+	old, err := filepath.Glob(filepath.Join(cache, kind+"*.img"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Open looks at an image.

@@ -47,6 +47,14 @@ func TestBuild(t *testing.T) {
 	if again, err := Build(t.Context(), cache, r, say); err != nil || again != image || said != 1 {
 		t.Errorf("the second build gives %+v, %v, and said %d times that it builds", again, err, said)
 	}
+	defer func() {
+		r.Seed++
+		other, err := Build(t.Context(), cache, r, say)
+		images, _ := filepath.Glob(filepath.Join(cache, "*"))
+		if err != nil || len(images) != 1 || images[0] != other.Path {
+			t.Errorf("another recipe leaves %q, %v; want only %s", images, err, other.Path)
+		}
+	}()
 	content, err := os.ReadFile(image.Path)
 	if err != nil {
 		t.Fatal(err)

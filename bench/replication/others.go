@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,13 +13,16 @@ import (
 	"github.com/openmigrate/openmigrate/chunker"
 )
 
-// peerNames in the order of the table. restic-s3 is shown only: restic is quicker with a local repository.
+// peerNames in the order of the table. restic-s3 is shown only, and runs once: restic is quicker with a local repository.
 var peerNames = []string{"restic", "borg", "restic-s3"}
 
 func (b *bench) peerList(g *gateway.Gateway, round int) []peers.Peer {
-	list := []peers.Peer{peers.Restic(), peers.Borg(chunker.SizeFor(b.disk.Size)), peers.ResticS3(g.Bucket(fmt.Sprintf("restic-%d", round)))}
+	list := []peers.Peer{peers.Restic(), peers.Borg(chunker.SizeFor(b.disk.Size))}
 	if round%2 == 1 {
 		slices.Reverse(list)
+	}
+	if round == 0 {
+		list = append(list, peers.ResticS3(g.Bucket("restic")))
 	}
 	return list
 }

@@ -83,7 +83,7 @@ func measured(limitWall, ours, restic, borg int) *pair {
 		First: &system.Cycle{Wall: s(ours), Agent: measure.Usage{CPU: s(20), Peak: 150 << 20}, Server: measure.Usage{CPU: s(4)},
 			Restpoint: wire.RestpointInfo{Stats: wire.Progress{Sent: 1 << 30, Stored: 1 << 29}}},
 		Restore: &restored{Export: run(10, 12), Limit: limit.Result{Wall: s(8)}, Fast: limit.Result{Wall: s(6)}},
-		Second:  &second{Changed: 1 << 20, Cat: s(3), Cycle: system.Cycle{Wall: s(4), Agent: measure.Usage{Peak: 201 << 20}}},
+		Second:  &second{Changed: 1 << 20, Cat: s(5), Cached: s(3), Cycle: system.Cycle{Wall: s(4), Agent: measure.Usage{Peak: 201 << 20}}},
 		Peers:   map[string]peers.Result{"restic": {Run: run(restic, 50)}, "borg": {Run: run(borg, 30)}},
 	}
 }

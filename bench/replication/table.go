@@ -24,10 +24,10 @@ func table(r *results) []report.Row {
 		}),
 	}
 	rows = append(rows, r.peerRows()...)
-	seconds2 := r.with(func(p *pair) bool { return p.Second != nil })
-	rows = append(rows, compare(report.Second, seconds2, func(p *pair) float64 { return ratio(p.Second.Cat, p.Second.Cycle.Wall) }, func() string {
-		return fmt.Sprintf("cat %s, ours %s", seconds(seconds2, func(p *pair) time.Duration { return p.Second.Cat }),
-			seconds(seconds2, func(p *pair) time.Duration { return p.Second.Cycle.Wall }))
+	again := r.with(func(p *pair) bool { return p.Second != nil })
+	rows = append(rows, compare(report.Second, again, func(p *pair) float64 { return ratio(p.Second.cat(), p.Second.Cycle.Wall) }, func() string {
+		return fmt.Sprintf("cat %s, ours %s", seconds(again, func(p *pair) time.Duration { return p.Second.cat() }),
+			seconds(again, func(p *pair) time.Duration { return p.Second.Cycle.Wall }))
 	}))
 	restores := r.with(func(p *pair) bool { return p.Restore != nil })
 	exported := func(p *pair) time.Duration { return p.Restore.Export.Wall }
