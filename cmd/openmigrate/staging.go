@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -60,11 +61,13 @@ func stagingRun(ctx context.Context, a *app, op string) error {
 	if err != nil {
 		return err
 	}
-	meter := progress.New(os.Stderr, "staging "+op)
-	report, err := m.RunStaging(ctx, op, func(p wire.Progress) {
-		meter.Set(progress.State{Phase: p.Phase, Total: p.Total, Done: p.Done})
+	last := time.Now()
+	report, err := m.RunStaging(ctx, op, func(p wire.Progress) { // counts of things, not bytes
+		if time.Since(last) >= progress.Every {
+			last = time.Now()
+			fmt.Fprintf(os.Stderr, "staging %s: %s %d of %d\n", op, p.Phase, p.Done, p.Total)
+		}
 	})
-	meter.Finish("")
 	if err != nil {
 		return err
 	}
@@ -111,9 +114,10 @@ func rows(w io.Writer, prefix string, fields map[string]any) {
 				cli.Row(w, prefix+n, x)
 			}
 		case float64:
-			cli.Row(w, prefix+n, json.Number(fmt.Sprintf("%.6g", v)).String())
 			if v == float64(int64(v)) {
-				break
+				cli.Row(w, prefix+n, int64(v))
+			} else {
+				cli.Row(w, prefix+n, fmt.Sprintf("%.3f", v))
 			}
 		default:
 			cli.Row(w, prefix+n, v)
