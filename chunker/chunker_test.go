@@ -223,11 +223,15 @@ func BenchmarkDecompress(b *testing.B) {
 	e, _ := NewCompressor()
 	d, _ := NewDecompressor()
 	enc, codec := e.Compress(make([]byte, 0, 2*DefaultSize), c)
-	dst := make([]byte, 0, DefaultSize)
-	b.SetBytes(DefaultSize)
-	for b.Loop() {
-		if _, err := d.Decompress(dst, codec, enc, len(c)); err != nil {
-			b.Fatal(err)
-		}
+	for name, room := range map[string]int{"slack": Slack, "tight": 0} {
+		b.Run(name, func(b *testing.B) {
+			dst := make([]byte, 0, DefaultSize+room)
+			b.SetBytes(DefaultSize)
+			for b.Loop() {
+				if _, err := d.Decompress(dst, codec, enc, len(c)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
