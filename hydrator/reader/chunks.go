@@ -139,7 +139,7 @@ func (r *Reader) openAll(ctx context.Context, from <-chan load, s Sink) error {
 		return err
 	}
 	defer r.openers.Put(o)
-	dst := make([]byte, 0, chunker.MinSize)
+	dst := make([]byte, 0, chunker.MinSize+chunker.Slack)
 	for l := range from {
 		err := r.openGroup(ctx, o, &l, &dst, s)
 		r.release(l.buf)

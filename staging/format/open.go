@@ -29,7 +29,8 @@ func NewOpener(k *Keys) (*Opener, error) {
 	return &Opener{keys: k, decomp: d, chunk: chunker.NewHasher(k.ChunkKey()), node: chunker.NewHasher(k.NodeKey())}, nil
 }
 
-// Open authenticates and decodes one entry into dst's memory where it has room. stored holds exactly the entry's bytes and is
+// Open authenticates and decodes one entry into dst's memory where it has room; up to chunker.Slack bytes of capacity behind
+// the content may be written to. stored holds exactly the entry's bytes and is
 // not changed. The result has e.Raw bytes. ErrCorrupt or ErrVersion. The id is covered by the tag, but whoever sealed it may
 // have lied about it: OpenVerified also checks that.
 func (o *Opener) Open(pack PackID, e Entry, stored, dst []byte) ([]byte, error) {

@@ -186,6 +186,9 @@ func OpenRestpoint(k *Keys, agent ed25519.PublicKey, manifest []byte) (*Restpoin
 	if err := d.Decode(r); err != nil {
 		return nil, fmt.Errorf("%w: restpoint manifest: %w", ErrCorrupt, err)
 	}
+	if d.More() {
+		return nil, fmt.Errorf("%w: restpoint manifest: something follows its JSON", ErrCorrupt)
+	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}

@@ -164,6 +164,9 @@ func encodeSlots(keyID KeyID, slots []Slot) ([]byte, error) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(s.wrapped)))
 		b = append(b, s.wrapped...)
 	}
+	if len(b) > maxKeys {
+		return nil, fmt.Errorf("encode keys object: %d bytes, limit %d; remove a slot first", len(b), maxKeys)
+	}
 	return b, nil
 }
 
