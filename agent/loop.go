@@ -56,7 +56,9 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			if final(err) {
 				return err
 			}
-			if !errors.Is(err, errHeld) {
+			if wire.HasCode(err, wire.CodeFulfilled) {
+				s.made(started, as.Sync)
+			} else if !errors.Is(err, errHeld) {
 				s.failed(a.clock.Now(), as.Sync)
 				a.fail(ctx, err)
 			}

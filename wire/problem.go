@@ -34,6 +34,7 @@ const (
 	CodeConflict     = "conflict"       // the thing is in another state
 	CodeFenced       = "fenced"         // the session or job lease ended; start a new one
 	CodeBusy         = "busy"           // somebody else holds it
+	CodeFulfilled    = "fulfilled"      // the restpoint that was asked for exists
 	CodeMissing      = "missing-chunks" // a manifest names what staging does not have; Detail lists some
 	CodeStale        = "stale"          // the generation or parent is not the newest
 	CodeTooLarge     = "too-large"      //

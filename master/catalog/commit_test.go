@@ -266,3 +266,25 @@ func TestCommitWhileStagingIsDown(t *testing.T) {
 	}
 	must[wire.Committed](t)(c.Commit(manifest))
 }
+
+// TestDeathOfAgentInCommit: an agent that died while its commit could not be finished hears of that restpoint when it is back, and
+// does not make it twice.
+func TestDeathOfAgentInCommit(t *testing.T) {
+	e := catalogtest.New(t, nil)
+	a := e.NewAgent("m")
+	sync := must[string](t)(e.Catalog.RequestSync(t.Context(), a.Machine.ID))
+	c, manifest := sent(t, a, disk("d", 1, chunk, 0))
+	e.Bucket.FailRestpoints(true)
+	_, err := c.Commit(manifest)
+	wantCode(t, err, wire.CodeStaging, "commit while the bucket is down")
+	e.Bucket.Fail(nil)
+	h := must[wire.HelloResponse](t)(e.Catalog.Hello(t.Context(), a.Machine.ID, wire.Hello{Generation: 2, Fingerprint: a.Machine.Fingerprint}))
+	if h.LastRestpoint != c.Session.Restpoint {
+		t.Errorf("the agent hears of restpoint %q, want %q", h.LastRestpoint, c.Session.Restpoint)
+	}
+	req := wire.SessionRequest{Sync: sync, Disks: []wire.SessionDisk{{ID: "d", Size: chunk, ChunkSize: chunk}}}
+	_, err = e.Catalog.OpenSession(t.Context(), a.Machine.ID, req)
+	wantCode(t, err, wire.CodeFulfilled, "a session for what was made")
+	req.Sync = ""
+	must[wire.Session](t)(e.Catalog.OpenSession(t.Context(), a.Machine.ID, req))
+}

@@ -14,6 +14,8 @@ import (
 // Hello takes the first call of an agent's process. An identity that shows a generation that does not go up, or a second
 // fingerprint, is used by two hosts: it is frozen, and both get CodeFrozen until an operator has looked.
 func (c *Catalog) Hello(ctx context.Context, id string, h wire.Hello) (wire.HelloResponse, error) {
+	// An agent that died while its commit ran hears of that restpoint. What fails here is tried again when a session is opened.
+	_ = c.finishLive(ctx, id)
 	now := c.clock.Now()
 	answer := wire.HelloResponse{Now: now}
 	var refused error

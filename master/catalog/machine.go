@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -246,4 +247,9 @@ func (c *Catalog) interval(m *Machine) time.Duration {
 		return c.opt.DefaultInterval
 	}
 	return m.Policy.Interval
+}
+
+// fulfilled reports whether a restpoint was made for a wish; old wishes are forgotten.
+func (m *Machine) fulfilled(sync string) bool {
+	return slices.ContainsFunc(m.Syncs, func(d SyncDone) bool { return d.ID == sync })
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // OpenSession opens a session, or continues the one that req.Resume names if it is still live. A machine has one live session: an older one
-// is fenced. The parent is accepted, and with it what the agent need not offer, when it is a listed restpoint of this machine
+// is fenced. A wish that a restpoint was made for is refused with wire.CodeFulfilled: an agent that died while its restpoint was being
+// listed does not make it twice. The parent is accepted, and with it what the agent need not offer, when it is a listed restpoint of this machine
 // and every disk's base root is what it holds.
 func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.SessionRequest) (wire.Session, error) {
 	if err := checkDisks(req.Disks); err != nil {
@@ -31,6 +32,9 @@ func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.Sess
 		}
 		if err := m.access().admitted(); err != nil {
 			return err
+		}
+		if m.fulfilled(req.Sync) {
+			return wire.NewProblem(409, wire.CodeFulfilled, "the restpoint that was asked for (%s) is there", req.Sync)
 		}
 		project, err := getProject(w, m.Project)
 		if err != nil {
