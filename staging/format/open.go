@@ -41,7 +41,8 @@ func (o *Opener) Open(pack PackID, e Entry, stored, dst []byte) ([]byte, error) 
 		return nil, fmt.Errorf("%w: entry of %d bytes, want %d", ErrCorrupt, len(stored), e.Stored)
 	}
 	if o.aead == nil || o.pack != pack {
-		o.aead, o.pack = o.keys.sealer(pack[:], packInfo), pack
+		o.pack = pack // a slice of the argument would put it on the heap, for each entry
+		o.aead = o.keys.sealer(o.pack[:], packInfo)
 	}
 	if e.Codec == chunker.Raw && cap(dst) >= int(e.Raw) {
 		return o.unseal(dst, e, stored)
