@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/s3api/middlewares"
 	"github.com/versity/versitygw/s3err"
 	"github.com/versity/versitygw/s3response"
 )
@@ -19,11 +22,32 @@ import (
 // working directory.
 type durable struct {
 	*posix.Posix
+	put  *posix.Posix         // over the same directory, for PutObject only
 	sync func(*os.File) error // (*os.File).Sync but in tests
 }
 
+// newDurable opens root. Objects are written past the page cache, which costs a third less CPU per byte since all of it goes to disk before
+// the answer anyway; they are read through it, because neighbouring ranges of a pack are asked for one after another.
+func newDurable(root string) (durable, error) {
+	d := durable{sync: (*os.File).Sync}
+	for _, b := range []struct {
+		to     **posix.Posix
+		direct bool
+	}{{&d.Posix, false}, {&d.put, true}} {
+		store, err := posix.New(root, meta.XattrMeta{}, posix.PosixOpts{DataIntegrityEtag: true, EnableODirect: b.direct})
+		if err != nil {
+			return d, fmt.Errorf("open staging directory: %w", err)
+		}
+		*b.to = store
+	}
+	return d, nil
+}
+
 func (d durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	out, err := d.PutObjectWithPostFunc(ctx, in, d.sync)
+	if _, trailer := in.Body.(middlewares.ChecksumReader); !trailer && in.Body != nil {
+		in.Body = filling{in.Body}
+	}
+	out, err := d.put.PutObjectWithPostFunc(ctx, in, d.sync)
 	if err == nil {
 		// Attributes are set on the file after the hook, so it is synced once more; its data are clean by then.
 		err = d.syncPath(filepath.Join(*in.Bucket, *in.Key))
@@ -74,6 +98,17 @@ func (d durable) syncOne(path string) error {
 		return fmt.Errorf("sync: %w", err)
 	}
 	return errors.Join(d.sync(f), f.Close())
+}
+
+// filling reads whole buffers: TLS hands out 16 KiB and less at a time, and direct writes need an aligned length.
+type filling struct{ io.Reader }
+
+func (f filling) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(f.Reader, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // full gives a full disk the answer 507.

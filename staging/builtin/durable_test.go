@@ -27,7 +27,7 @@ func TestPutSyncs(t *testing.T) {
 	var synced []string
 	failAt := -1
 	errSync := errors.New("sync failed on purpose")
-	d := durable{Posix: store, sync: func(f *os.File) error {
+	d := durable{Posix: store, put: store, sync: func(f *os.File) error {
 		if _, err := os.Stat("bucket/a/b/c"); len(synced) == 0 && err == nil {
 			t.Error("the object had its name before its data were synced")
 		}

@@ -8,10 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
-	"github.com/versity/versitygw/backend/meta"
-	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
 )
 
@@ -44,11 +41,11 @@ func ServeFrom(ctx context.Context, r io.Reader) error {
 
 // Serve runs the server until ctx ends. It changes the working directory, and may run once at a time in a process.
 func Serve(ctx context.Context, c Config) error {
-	store, err := posix.New(c.Root, meta.XattrMeta{}, posix.PosixOpts{DataIntegrityEtag: true})
+	backend, err := newDurable(c.Root)
 	if err != nil {
-		return fmt.Errorf("open staging directory: %w", err)
+		return err
 	}
-	err = embedgw.RunVersityGW(ctx, durable{Posix: store, sync: (*os.File).Sync}, &embedgw.Config{
+	err = embedgw.RunVersityGW(ctx, backend, &embedgw.Config{
 		RootUserAccess: c.AccessKey, RootUserSecret: c.SecretKey, Ports: []string{c.Address},
 		CertFile: c.CertFile, KeyFile: c.KeyFile, MaxConnections: 1024, MaxRequests: 512, MultipartMaxParts: 10000,
 		Quiet: true, KeepAlive: true, HealthPath: healthPath,
