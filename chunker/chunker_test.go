@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -83,8 +84,11 @@ func TestIDIsKeyedBLAKE3(t *testing.T) {
 	if id, err := ParseID(h.ID(content).String()); err != nil || id != h.ID(content) {
 		t.Errorf("ParseID: %v", err)
 	}
-	if _, err := ParseID("xyz"); err == nil {
-		t.Error("ParseID takes nonsense")
+	text := ID{0xab, 31: 0xcd}.String()
+	for _, s := range []string{"", "xyz", strings.ToUpper(text), text[1:], text + "0", " " + text[1:], "x" + text[1:], strings.Repeat("\n", 64)} {
+		if id, err := ParseID(s); err == nil {
+			t.Errorf("ParseID(%q) = %s", s, id)
+		}
 	}
 }
 
@@ -148,8 +152,13 @@ func TestNoAllocationPerChunk(t *testing.T) {
 		"compress":   func() { c.Compress(dst, content) },
 		"decompress": func() { _, _ = d.Decompress(back, codec, enc, len(content)) },
 	} {
-		if n := testing.AllocsPerRun(20, f); n > 0 {
-			t.Errorf("%s allocates %v times per chunk", name, n)
+		// The fewest of several calls: under the race detector the pools that the decoder uses forget at random what they hold.
+		fewest := testing.AllocsPerRun(1, f)
+		for range 30 {
+			fewest = min(fewest, testing.AllocsPerRun(1, f))
+		}
+		if fewest > 0 {
+			t.Errorf("%s allocates %v times per chunk", name, fewest)
 		}
 	}
 }

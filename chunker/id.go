@@ -3,6 +3,7 @@ package chunker
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // IDSize is the length of an ID in bytes.
@@ -21,11 +22,14 @@ func (id ID) IsZero() bool { return id == Zero }
 // String returns id in lower-case hexadecimal.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// ParseID reads the form that String writes.
+// ParseID reads the form that String writes and no other, so that an id has one name.
 func ParseID(s string) (ID, error) {
 	var id ID
 	if len(s) != 2*IDSize {
 		return id, fmt.Errorf("parse id %.80q: want %d hexadecimal digits, got %d", s, 2*IDSize, len(s))
+	}
+	if strings.ContainsAny(s, "ABCDEF") {
+		return id, fmt.Errorf("parse id %q: want lower case", s)
 	}
 	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
 		return id, fmt.Errorf("parse id %.80q: %w", s, err)
