@@ -75,10 +75,14 @@ func (c *Client) RenewSession(ctx context.Context, session string, p *Progress) 
 // Offer asks which ids need not be sent.
 func (c *Client) Offer(ctx context.Context, session string, ids []chunker.ID) (Bitmap, error) {
 	b, err := c.Binary(ctx, Path(PathSessionOffer, session), EncodeIDs(make([]byte, 0, len(ids)*chunker.IDSize), ids))
-	if err == nil && len(b) != len(NewBitmap(len(ids))) {
-		return nil, fmt.Errorf("offer: answer of %d bytes for %d ids", len(b), len(ids))
+	if err != nil {
+		return nil, err
 	}
-	return b, err
+	known, err := DecodeBitmap(b, len(ids))
+	if err != nil {
+		return nil, fmt.Errorf("offer: %w", err)
+	}
+	return known, nil
 }
 
 // Announce asks for the right to put packs.

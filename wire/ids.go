@@ -44,6 +44,17 @@ func (b Bitmap) Set(i int) { b[i/8] |= 1 << (i % 8) }
 // Get reads bit i; bits past the end are clear.
 func (b Bitmap) Get(i int) bool { return i/8 < len(b) && b[i/8]&(1<<(i%8)) != 0 }
 
+// DecodeBitmap reads a bitmap for n ids and refuses any other length, and bits past the end.
+func DecodeBitmap(b []byte, n int) (Bitmap, error) {
+	if len(b) != (n+7)/8 {
+		return nil, fmt.Errorf("decode bitmap: %d bytes for %d ids, want %d", len(b), n, (n+7)/8)
+	}
+	if n%8 != 0 && b[n/8]>>(n%8) != 0 {
+		return nil, fmt.Errorf("decode bitmap: bits are set past id %d", n-1)
+	}
+	return b, nil
+}
+
 // Location is where one id is stored. Found false: nowhere that can be used.
 type Location struct {
 	Found bool
@@ -52,7 +63,7 @@ type Location struct {
 }
 
 // LocationSize is the encoded size of a Location: found u8, kind u8, codec u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32,
-// pack 32 bytes, all little-endian. The id is the one asked for, in order, and not repeated.
+// pack 32 bytes, all little-endian. All is 0 when found is. The id is the one asked for, in order, and not repeated.
 const LocationSize = 20 + 32
 
 // EncodeLocations concatenates locs.
@@ -73,7 +84,8 @@ func EncodeLocations(dst []byte, locs []Location) []byte {
 	return dst
 }
 
-// DecodeLocations reads the answer to a resolve of ids.
+// DecodeLocations reads the answer to a resolve of ids: what EncodeLocations writes, and no other form of it. Whether an
+// entry is within its limits is for whoever opens it to check.
 func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
 	if len(b) != len(ids)*LocationSize {
 		return nil, fmt.Errorf("decode locations: %d bytes for %d ids, want %d", len(b), len(ids), len(ids)*LocationSize)
@@ -81,8 +93,11 @@ func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
 	locs := make([]Location, len(ids))
 	for i := range locs {
 		r := b[i*LocationSize:][:LocationSize]
-		if r[0] == 0 {
+		if r[0] == 0 && [LocationSize]byte(r) == [LocationSize]byte{} {
 			continue
+		}
+		if r[0] != 1 || r[3] != 0 {
+			return nil, fmt.Errorf("decode locations: location %d of %d is damaged", i, len(ids))
 		}
 		l := &locs[i]
 		l.Found = true
