@@ -24,6 +24,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -179,6 +180,9 @@ func (s *server) answerError(c *call, rt route, err error) {
 		p = wire.NewProblem(http.StatusRequestEntityTooLarge, wire.CodeTooLarge, "the body is longer than %d bytes", rt.limit)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p = wire.NewProblem(http.StatusServiceUnavailable, wire.CodeUnavailable, "the request was given up")
+	case errors.Is(err, store.ErrFull):
+		s.Log.Error("the database cannot grow", "path", rt.path, "caller", c.name(), "error", err)
+		p = wire.NewProblem(http.StatusInsufficientStorage, wire.CodeFull, "the master's disk is full").WithNext("make room on the disk that holds the master's data directory")
 	case errors.Is(err, staging.ErrFull):
 		p = wire.NewProblem(http.StatusInsufficientStorage, wire.CodeFull, "staging is full").WithNext("free space in staging: remove restpoints and run 'openmigrate staging gc', or enlarge it")
 	case errors.Is(err, staging.ErrTemporary), errors.Is(err, staging.ErrDenied), errors.Is(err, staging.ErrNotFound):

@@ -3,6 +3,7 @@ package catalogtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -24,6 +25,15 @@ type DB struct {
 	left  int  // guarded by mu; transactions that still go well
 	heard bool // guarded by mu; false: one more is made durable, but its caller gets ErrDead
 	dead  bool // guarded by mu
+	full  bool // guarded by mu
+}
+
+// Fill makes the disk full, or gives it room again. While it is full every Update that goes well so far fails with
+// store.ErrFull when it ends.
+func (d *DB) Fill(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
 }
 
 // DieAfter lets n more Updates go well. The next one is not done, or, with unheard, done but not answered; from then on nothing works.
@@ -54,6 +64,14 @@ func (d *DB) Update(ctx context.Context, fn func(store.Writer) error) error {
 	defer d.mu.Unlock()
 	if d.dead {
 		return ErrDead
+	}
+	if d.full {
+		return d.Store.Update(ctx, func(tx store.Writer) error {
+			if err := fn(tx); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: no space left on device", store.ErrFull)
+		})
 	}
 	if !d.armed || d.left > 0 {
 		d.left--
