@@ -55,7 +55,12 @@ func (r *Registry) NewEnrolToken(ctx context.Context, url, project, kind, byWhom
 	text := wire.EnrolToken{URL: url, ID: randomHex(8), Secret: randomHex(16), Pin: wire.Pin(r.ca.Certificate())}
 	now := r.clock.Now()
 	t := &EnrolToken{ID: text.ID, Project: project, Kind: kind, Created: now, Expires: now.Add(valid), Uses: uses, ByWhom: byWhom, Secret: hashSecret(text.Secret)}
-	if err := r.db.Update(ctx, func(tx store.Writer) error { return put(tx, tableEnrol, t.ID, t) }); err != nil {
+	if err := r.db.Update(ctx, func(tx store.Writer) error {
+		if err := prune(tx, tableEnrol, now); err != nil {
+			return err
+		}
+		return put(tx, tableEnrol, t.ID, t)
+	}); err != nil {
 		return nil, "", fmt.Errorf("make enrolment token: %w", err)
 	}
 	return t, text.Text(), nil

@@ -53,7 +53,12 @@ func (r *Registry) NewToken(ctx context.Context, project, name, role string, val
 	}
 	text := tokenPrefix + t.ID + "_" + randomHex(20)
 	t.Secret = hashSecret(text)
-	if err := r.db.Update(ctx, func(tx store.Writer) error { return put(tx, tableTokens, t.ID, t) }); err != nil {
+	if err := r.db.Update(ctx, func(tx store.Writer) error {
+		if err := prune(tx, tableTokens, t.Created); err != nil {
+			return err
+		}
+		return put(tx, tableTokens, t.ID, t)
+	}); err != nil {
 		return nil, "", fmt.Errorf("make token: %w", err)
 	}
 	return t, text, nil
