@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -176,19 +175,19 @@ func (c *Client) RemoveToken(ctx context.Context, id string) error {
 	return c.tell(ctx, http.MethodDelete, wire.Path(wire.PathToken, id))
 }
 
-// Node is a hydrator.
-type Node struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Created  time.Time `json:"created"`
-	LastSeen time.Time `json:"last_seen"`
-	Version  string    `json:"version"`
-	Frozen   string    `json:"frozen,omitempty"`
+// Nodes lists the nodes.
+func (c *Client) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
+	return ask[[]wire.NodeInfo](ctx, c, http.MethodGet, wire.PathNodes, nil)
 }
 
-// Nodes lists the nodes.
-func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	return ask[[]Node](ctx, c, http.MethodGet, wire.PathNodes, nil)
+// Node shows one node.
+func (c *Client) Node(ctx context.Context, id string) (wire.NodeInfo, error) {
+	return ask[wire.NodeInfo](ctx, c, http.MethodGet, wire.Path(wire.PathNode, id), nil)
+}
+
+// RevokeNode shuts a node out for ever.
+func (c *Client) RevokeNode(ctx context.Context, id string) error {
+	return c.tell(ctx, http.MethodPost, wire.Path(wire.PathNodeRevoke, id))
 }
 
 // StagingStats says what is in staging, as the master writes it.

@@ -30,7 +30,9 @@ const (
 	PathEnrolToken   = PathEnrolTokens + "/{token}"        // DELETE (admin)
 	PathTokens       = "/api/v1/tokens"                    // GET, POST TokenRequest → TokenInfo (admin)
 	PathToken        = PathTokens + "/{token}"             // DELETE (admin)
-	PathNodes        = "/api/v1/nodes"                     // GET (viewer)
+	PathNodes        = "/api/v1/nodes"                     // GET (viewer) → []NodeInfo
+	PathNode         = PathNodes + "/{node}"               // GET (viewer) → NodeInfo
+	PathNodeRevoke   = PathNode + "/revoke"                // POST (admin)
 	PathStagingStats = "/api/v1/staging"                   // GET (viewer)
 	PathStagingRun   = "/api/v1/staging/{operation}"       // POST (admin): check, check-deep, gc, rebuild-index → lines of StagingLine
 	PathRecoveryKey  = "/api/v1/staging/recovery-key"      // POST (admin) → RecoveryKey
@@ -114,6 +116,21 @@ type DiskDiff struct {
 	Change  string `json:"change"`
 	Chunks  int64  `json:"chunks"`
 	Changed int64  `json:"changed"`
+}
+
+// NodeInfo is a node as people see it.
+type NodeInfo struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	State       string    `json:"state"` // running, away, frozen, revoked
+	NextStep    string    `json:"next_step"`
+	Created     time.Time `json:"created"`
+	LastSeen    time.Time `json:"last_seen"`
+	Version     string    `json:"version"`
+	Fingerprint string    `json:"fingerprint"` // of its host
+	Generation  uint64    `json:"generation"`
+	Frozen      string    `json:"frozen,omitempty"`  // why
+	Revoked     string    `json:"revoked,omitempty"` // why
 }
 
 // JobRequest asks for a job.

@@ -187,27 +187,6 @@ func newTokensEnrolments(a *app) *cobra.Command {
 	}}
 }
 
-func newNodes(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "nodes", Short: "Running hydrators", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(&cobra.Command{Use: "ls", Short: "List nodes", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		m, err := a.master()
-		if err != nil {
-			return err
-		}
-		list, err := m.Nodes(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.out.Print(os.Stdout, list, func(w io.Writer) {
-			cli.Row(w, "ID", "NAME", "VERSION", "LAST START")
-			for _, n := range list {
-				cli.Row(w, n.ID, n.Name, n.Version, n.LastSeen.Format(time.RFC3339))
-			}
-		})
-	}})
-	return c
-}
-
 func newKeys(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "The project's keys", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	var to string

@@ -202,11 +202,3 @@ func (s *server) showSync(c *call) error {
 	}
 	return c.answer(http.StatusOK, out)
 }
-
-func (s *server) listNodes(c *call) error {
-	nodes, err := s.Identity.Nodes(c.ctx, c.tok.Project)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, nodes)
-}

@@ -33,6 +33,8 @@ func operatorRoutes() []route {
 		{"DELETE", wire.PathJobInfo, operators, 0, (*server).cancelJob},
 		{"POST", wire.PathJobHold, operators, 0, (*server).holdJob},
 		{"GET", wire.PathNodes, viewers, 0, (*server).listNodes},
+		{"GET", wire.PathNode, viewers, 0, (*server).showNode},
+		{"POST", wire.PathNodeRevoke, admins, 0, (*server).revokeNode},
 		{"GET", wire.PathEnrolTokens, admins, 0, (*server).listEnrolTokens},
 		{"POST", wire.PathEnrolTokens, admins, small, (*server).createEnrolToken},
 		{"DELETE", wire.PathEnrolToken, admins, 0, (*server).removeEnrolToken},

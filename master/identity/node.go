@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -20,6 +21,31 @@ type Node struct {
 	Fingerprint string    `json:"fingerprint"` // of the host
 	Generation  uint64    `json:"generation"`
 	Frozen      string    `json:"frozen,omitempty"`
+	Revoked     string    `json:"revoked,omitempty"` // why; never stored: the deny-list says it
+}
+
+// States of a node.
+const (
+	NodeRevoked = "revoked"
+	NodeFrozen  = "frozen"
+	NodeRunning = "running" // it spoke to the master not long ago
+	NodeAway    = "away"
+)
+
+// nodePatience is after what silence a node is away: it misses two long polls.
+const nodePatience = 2*wire.MaxWait + 30*time.Second
+
+// State says how a node is at that time.
+func (n *Node) State(now time.Time) string {
+	switch {
+	case n.Revoked != "":
+		return NodeRevoked
+	case n.Frozen != "":
+		return NodeFrozen
+	case now.Sub(n.LastSeen) > nodePatience:
+		return NodeAway
+	}
+	return NodeRunning
 }
 
 // NodeHello takes the first call of a node's process: CodeFrozen when its generation does not go up, or it runs on a second host.
@@ -80,12 +106,39 @@ func (r *Registry) Nodes(ctx context.Context, project string) ([]Node, error) {
 			nodes = append(nodes, *n)
 		}
 	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for i := range nodes {
-		if at := r.seen[nodes[i].ID]; at.After(nodes[i].LastSeen) {
-			nodes[i].LastSeen = at
-		}
+		r.complete(&nodes[i])
 	}
 	return nodes, err
+}
+
+// Node finds a node of a project: CodeNotFound.
+func (r *Registry) Node(ctx context.Context, project, id string) (*Node, error) {
+	n := new(Node)
+	if err := r.db.View(ctx, func(tx store.Reader) error { return get(tx, tableNodes, id, n) }); err != nil {
+		return nil, err
+	}
+	if n.Project != project {
+		return nil, wire.NewProblem(404, wire.CodeNotFound, "there is no %.64q", id)
+	}
+	r.complete(n)
+	return n, nil
+}
+
+// complete adds what is not in a node's row.
+func (r *Registry) complete(n *Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := r.seen[n.ID]; at.After(n.LastSeen) {
+		n.LastSeen = at
+	}
+	n.Revoked = r.denied[ca.KindNode+"/"+n.ID]
+}
+
+// RevokeNode shuts a node of a project out for ever, at once. What it holds goes to others when its leases end.
+func (r *Registry) RevokeNode(ctx context.Context, project, id, reason string) error {
+	if _, err := r.Node(ctx, project, id); err != nil {
+		return err
+	}
+	return r.Revoke(ctx, ca.KindNode, id, reason)
 }
