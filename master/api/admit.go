@@ -1,9 +1,11 @@
 package api
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/identity"
@@ -15,7 +17,7 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 	bearer, hasBearer := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
 	switch rt.who {
 	case anybody:
-		return func() {}, nil
+		return func() {}, s.admitStranger(c)
 	case agents:
 		return s.admitCertificate(c, ca.KindAgent, false)
 	case nodes:
@@ -34,6 +36,20 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 			WithNext("set OPENMIGRATE_TOKEN, or run 'openmigrate login'")
 	}
 	return func() {}, s.admitPerson(c, bearer, role)
+}
+
+// enrolAnswer is how long enrolling may take, from when the request was read to when the answer was taken.
+const enrolAnswer = 30 * time.Second
+
+// admitStranger limits those who have shown nothing yet.
+func (s *server) admitStranger(c *call) error {
+	wait, ok := s.enrolling.allow(c.r.RemoteAddr, time.Now())
+	if ok {
+		return nil
+	}
+	c.answerWithin(enrolAnswer)
+	c.w.Header().Set("Retry-After", strconv.FormatFloat(math.Ceil(wait.Seconds()), 'f', 0, 64))
+	return wire.NewProblem(http.StatusTooManyRequests, wire.CodeUnavailable, "too many enrolments come from this address").WithNext("try again in a minute")
 }
 
 func (s *server) admitPerson(c *call, bearer, role string) error {

@@ -44,7 +44,9 @@ func routes() []route {
 
 func (s *server) enroll(c *call) error {
 	var q wire.EnrollRequest
-	if err := c.decode(&q); err != nil {
+	err := c.decode(&q)
+	c.answerWithin(enrolAnswer) // the body had the server's time to come
+	if err != nil {
 		return err
 	}
 	out, err := s.Identity.Enroll(c.ctx, &q)

@@ -54,7 +54,10 @@ type Deps struct {
 }
 
 // server carries the dependencies to the handlers.
-type server struct{ Deps }
+type server struct {
+	Deps
+	enrolling *addresses
+}
 
 // who may call a route.
 type who int
@@ -85,6 +88,8 @@ type call struct {
 	r   *http.Request
 	id  ca.Identity     // agents and nodes
 	tok *identity.Token // people
+
+	hurried bool // the answer has a deadline
 }
 
 // holder is the name under which the caller holds jobs.
@@ -105,7 +110,7 @@ func TLSConfig(authority *ca.CA, names []string) *tls.Config {
 
 // NewHandler serves all routes.
 func NewHandler(d Deps) http.Handler {
-	s := &server{d}
+	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses)}
 	mux := http.NewServeMux()
 	for _, r := range routes() {
 		mux.Handle(r.method+" "+r.path, s.wrap(r))
@@ -133,6 +138,7 @@ func (s *server) wrap(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		c := &call{ctx: r.Context(), w: w, r: r}
+		defer c.sent()
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -267,6 +273,21 @@ func (c *call) binary(b []byte) error {
 	c.w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = c.w.Write(b) // the caller may be gone
 	return nil
+}
+
+// answerWithin gives the answer, and what is done until then, a deadline: the server has none of its own, because of long polls.
+func (c *call) answerWithin(d time.Duration) {
+	c.hurried = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(d)) == nil
+}
+
+// sent takes the deadline away again when the answer has one, and is out: over HTTP/1.1 it would be the next request's, too.
+func (c *call) sent() {
+	if !c.hurried {
+		return
+	}
+	rc := http.NewResponseController(c.w)
+	_ = rc.Flush() // the caller may be gone
+	_ = rc.SetWriteDeadline(time.Time{})
 }
 
 // done answers with nothing.

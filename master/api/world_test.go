@@ -41,6 +41,7 @@ type world struct {
 	caDir    string
 	registry *identity.Registry
 	url      string
+	handler  http.Handler
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
 
@@ -88,6 +89,7 @@ func newWorld(t *testing.T) *world {
 	w.url = "https://" + l.Addr().String()
 	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, CA: w.ca, Staging: fakeStaging{}, Project: catalog.DefaultProject,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	w.handler = h
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if fn := w.arrived.Load(); fn != nil {
