@@ -23,13 +23,14 @@ var ErrEncoding = errors.New("encoding is damaged")
 // Compressor encodes chunks. It belongs to one goroutine.
 type Compressor struct{ e *zstd.Encoder }
 
-// NewCompressor makes a Compressor at the library's fastest level: what the next one saves, 4 %, costs a fifth to a third of the speed.
-// BenchmarkOptions on 256 MiB of /usr/lib and /usr/bin, one core of 2 of a shared VM that others used, best of four, 2026-11-23:
+// NewCompressor makes a Compressor at the library's fastest level: the next one saves 4 % and costs a fifth to two fifths of the speed.
+// MB in a second of one core, and ratio, by BenchmarkOptions on 256 MiB of /usr/lib and /usr/bin (2026-11-23, median of three, 2 cores of a
+// shared VM that others used meanwhile):
 //
-//	chunk       raw              fastest          default
-//	  64 KiB    copying, 1.00    212 MB/s, 2.39   170 MB/s, 2.49
-//	 256 KiB    copying, 1.00    210 MB/s, 2.50   148 MB/s, 2.60
-//	1024 KiB    copying, 1.00    267 MB/s, 2.59   171 MB/s, 2.70
+//	chunk       raw              fastest      default
+//	  64 KiB    10,600  1.00     159  2.39    128  2.49
+//	 256 KiB    10,600  1.00     198  2.50    127  2.60
+//	1024 KiB     9,100  1.00     265  2.59    162  2.70
 func NewCompressor() (*Compressor, error) { return newCompressor(zstd.SpeedFastest) }
 
 func newCompressor(level zstd.EncoderLevel) (*Compressor, error) {
@@ -57,7 +58,7 @@ func (c *Compressor) Compress(dst, src []byte) ([]byte, Codec) {
 
 // incompressible guesses from a histogram of sampled bytes whether src is already compressed or encrypted: then its bytes are
 // close to evenly spread. It looks at 4 KiB in eight places and errs towards trying: of 100 chunks of 256 KiB it gives up 0.8 that
-// would be worth compressing and lets 5.3 through in vain, for 5 µs where compressing takes 1,250 (BenchmarkIncompressible).
+// would be worth compressing and lets 5.3 through in vain, for 5 to 18 µs where compressing takes 1,300 (BenchmarkIncompressible).
 func incompressible(src []byte) bool {
 	const places, span = 8, 512
 	if len(src) < 2*places*span {
