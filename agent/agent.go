@@ -25,6 +25,7 @@ import (
 	"github.com/openmigrate/openmigrate/agent/inventory"
 	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/internal/version"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -55,8 +56,8 @@ type agent struct {
 	log    *slog.Logger
 	clock  clock.Clock
 	dir    *state.Dir
-	id     *identity
-	client *wire.Client
+	member *enrol.Member
+	client *wire.Client // the member's
 	status *statusFile
 
 	known bool // the master has answered this process; of the goroutine of Run
@@ -103,11 +104,27 @@ func run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.identify(ctx, inv); err != nil {
+	if err := a.join(ctx, inv); err != nil {
 		return err
 	}
 	defer a.client.Close()
 	return a.work(ctx)
+}
+
+// join finds the agent's identity, or enrols.
+func (a *agent) join(ctx context.Context, inv *wire.Inventory) error {
+	o := enrol.Options{Dir: a.dir, Kind: enrol.Agent, MasterURL: a.opts.MasterURL, Token: a.opts.Token, Name: a.opts.Name,
+		Fingerprint: inv.Fingerprint, Inventory: inv, Log: a.log, Clock: a.clock, Waiting: a.status.waiting}
+	if o.Name == "" {
+		o.Name = inv.Hostname
+	}
+	var err error
+	if a.member, err = enrol.Join(ctx, o); err != nil {
+		return err
+	}
+	a.client = a.member.Client()
+	a.status.identity(a.member.Identity(), a.member.URL())
+	return nil
 }
 
 // work keeps the helpers running beside the loop, and joins them.
@@ -122,7 +139,7 @@ func (a *agent) work(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	for _, helper := range []func(context.Context) error{a.poll, a.renewals} {
+	for _, helper := range []func(context.Context) error{a.poll, a.member.Renewals} {
 		wg.Go(func() {
 			if err := helper(ctx); err != nil {
 				cancel(err)
@@ -141,7 +158,7 @@ func (a *agent) work(ctx context.Context) error {
 // hello opens the conversation, as often as it takes. Every try has a generation of its own: the master may have heard one
 // whose answer was lost.
 func (a *agent) hello(ctx context.Context) (*wire.HelloResponse, error) {
-	for b := newBackoff(time.Second, 30*time.Second); ; {
+	for b := enrol.NewBackoff(time.Second, 30*time.Second); ; {
 		inv, err := a.opts.Inventory(ctx)
 		if err != nil {
 			return nil, err
@@ -154,34 +171,24 @@ func (a *agent) hello(ctx context.Context) (*wire.HelloResponse, error) {
 			Version: version.String(), Inventory: inv})
 		if err == nil {
 			a.known = true
-			a.log.Info("connected", "machine", a.id.get().Name, "last_restpoint", out.LastRestpoint)
+			a.log.Info("connected", "machine", a.member.Identity().Name, "last_restpoint", out.LastRestpoint)
 			return out, nil
 		}
-		if final(err) || wire.HasCode(err, wire.CodeNotFound) || errors.Is(err, wire.ErrUntrusted) && !a.known {
+		if enrol.Final(err) || wire.HasCode(err, wire.CodeNotFound) || errors.Is(err, wire.ErrUntrusted) && !a.known {
 			return nil, fmt.Errorf("say hello to the master: %w", err)
 		}
 		if wire.HasCode(err, wire.CodeUnauthorized) { // most likely the certificate ran out while the agent was off
-			if rerr := a.renew(ctx); rerr != nil {
-				if final(rerr) {
+			if rerr := a.member.Renew(ctx); rerr != nil {
+				if enrol.Final(rerr) {
 					return nil, rerr
 				}
 				err = errors.Join(err, rerr)
 			}
 		}
 		a.log.Warn("the master cannot be reached yet", "error", err)
-		a.status.set("connecting", err)
-		if err := b.wait(ctx); err != nil {
+		a.status.waiting("connecting", err)
+		if err := b.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
-}
-
-// final reports whether an error cannot mend itself: the agent ends with it, and the operator has to act.
-func final(err error) bool {
-	for _, code := range []string{wire.CodeRevoked, wire.CodeTokenUsed, wire.CodeTokenExpired, wire.CodeNewerVersion} {
-		if wire.HasCode(err, code) {
-			return true
-		}
-	}
-	return false
 }

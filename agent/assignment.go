@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -17,7 +18,7 @@ const pollWait = 30 * time.Second
 func (a *agent) loadAssignment() error {
 	held := new(wire.Assignment)
 	ok, err := a.dir.Read(assignmentFile, held)
-	if ok && held.Project == a.id.get().Project {
+	if ok && held.Project == a.member.Identity().Project {
 		a.mu.Lock()
 		a.assignment = held
 		a.mu.Unlock()
@@ -34,32 +35,33 @@ func (a *agent) current() *wire.Assignment {
 
 // poll waits for assignments. It returns when ctx ends, or when the master refuses the identity for good.
 func (a *agent) poll(ctx context.Context) error {
-	b := newBackoff(500*time.Millisecond, 30*time.Second)
+	b := enrol.NewBackoff(500*time.Millisecond, 30*time.Second)
 	version := uint64(0) // asked for anew at each start: the one that is held may be of a master that was rolled back
-	for stale := 0; ; {
+	for refused := 0; ; {
 		next, err := a.client.Assignment(ctx, version, pollWait)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			if final(err) || wire.HasCode(err, wire.CodeNotFound) { // removed
+			if enrol.Final(err) || wire.HasCode(err, wire.CodeNotFound) { // removed
 				return err
 			}
-			if wire.HasCode(err, wire.CodeStale) {
-				if stale++; stale > maxStale {
-					stale = 0
+			// The master does not know this process any more, or this host's clock hides that the certificate has run out.
+			if wire.HasCode(err, wire.CodeStale) || wire.HasCode(err, wire.CodeUnauthorized) {
+				if refused++; refused > maxRefused {
+					refused = 0
 					notify(a.rehello)
 				}
 			} else {
 				a.log.Debug("poll for the assignment", "error", err)
 			}
-			if b.wait(ctx) != nil {
+			if b.Wait(ctx) != nil {
 				return nil
 			}
 			continue
 		}
-		b.reset()
-		stale = 0
+		b.Reset()
+		refused = 0
 		if next == nil {
 			continue
 		}
@@ -74,9 +76,9 @@ func (a *agent) poll(ctx context.Context) error {
 	}
 }
 
-// maxStale is how many polls in a row may be refused for their generation before the agent says Hello again. One or two are
-// normal while a Hello is under way.
-const maxStale = 3
+// maxRefused is how many polls in a row may be refused for their generation or certificate before the agent says Hello again,
+// which renews the certificate if that is what is wrong. One or two are normal while a Hello is under way.
+const maxRefused = 3
 
 // notify leaves one token.
 func notify(ch chan struct{}) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/agent/cycle"
+	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/internal/version"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
@@ -53,7 +54,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			break
 		}
 		if err != nil {
-			if final(err) {
+			if enrol.Final(err) {
 				return err
 			}
 			if wire.HasCode(err, wire.CodeFulfilled) {
@@ -119,7 +120,7 @@ func (a *agent) runCycle(ctx context.Context, as *wire.Assignment, last string) 
 		return nil, err
 	}
 	defer put.Close()
-	id := a.id.get()
+	id := a.member.Identity()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := make(chan struct{})

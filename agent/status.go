@@ -12,6 +12,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -94,6 +95,16 @@ func (f *statusFile) set(state string, err error) {
 		s.State, s.Message, s.Progress = state, "", nil
 		if err != nil {
 			s.Error = err.Error()
+		}
+	})
+}
+
+// waiting says what is tried again and why. A renewal goes on beside other work, whose state stays.
+func (f *statusFile) waiting(doing string, err error) {
+	f.change(func(s *Status) {
+		s.Error = err.Error()
+		if doing != enrol.Renewing {
+			s.State, s.Message, s.Progress = doing, "waiting for the master", nil
 		}
 	})
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openmigrate/openmigrate/internal/cli"
-	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/internal/durable"
 	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/internal/statedir"
@@ -223,7 +222,7 @@ func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
 	defer cancel()
 	renewed := make(chan error, 1)
 	go func() {
-		renewed <- member.Renewals(ctx, clock.Real{})
+		renewed <- member.Renewals(ctx)
 		cancel()
 	}()
 	err = hydrator.Run(ctx, hydrator.Options{
