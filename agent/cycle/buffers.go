@@ -2,84 +2,139 @@ package cycle
 
 import (
 	"context"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
 
 	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
-// Sizes of the pools, in bytes and buffers. Together they bound an agent's memory.
+// Sizes of the pools. Together they bound an agent's memory.
 const (
-	spanSize  = 1 << 20 // one read; holds whole chunks
-	spanBytes = 32 << 20
-	packs     = 3 // one is filled while two are on their way
+	spanSize   = 1 << 20  // bytes of one read; holds whole chunks, one at least
+	rawBytes   = 28 << 20 // what was read and is still needed as it is
+	eagerBytes = 24 << 20 // chunks that were compressed before the master asked for them
+	lateBytes  = 6 << 20  // chunks that are compressed because it did
+	packs      = 3        // of format.PackTarget bytes: one is filled while two are on their way
+	leastRaws  = 4
 )
 
 // Buffers are the pools of an agent: made once, used by one cycle at a time.
 type Buffers struct {
-	spans pool[*span]
-	packs pool[[]byte]
+	chunk int // largest chunk that they were made for, in bytes
+	raws  *pool[[]byte]
+	eager *pool[*item]
+	late  *pool[*item]
+	packs *pool[[]byte]
 }
 
 // NewBuffers makes the pools. Memory is taken as it is needed the first time.
 func NewBuffers() *Buffers {
-	return &Buffers{
-		spans: newPool(spanBytes/spanSize, func() *span { return &span{ready: make(chan struct{}, 1)} }),
-		packs: newPool(packs, func() []byte { return make([]byte, 0, format.PackTarget) }),
+	return &Buffers{packs: newPool(packs, func() []byte { return make([]byte, 0, format.PackTarget) })}
+}
+
+// fit makes the pools suit chunks of up to n bytes: fewer buffers where each is larger.
+func (b *Buffers) fit(n int) {
+	if b.chunk == n {
+		return
 	}
+	one := max(n, spanSize)
+	room := n + n/64 + chunker.Slack
+	newItem := func() *item { return &item{ready: make(chan struct{}, 1), buf: make([]byte, 0, room)} }
+	b.chunk = n
+	b.raws = newPool(max(leastRaws, rawBytes/one), func() []byte { return source.AlignedBuffer(one) })
+	b.eager = newPool(eagerBytes/room, newItem)
+	b.late = newPool(max(1, lateBytes/room), newItem)
 }
 
-// pool holds at most a fixed number of things.
+// reset gives up buffers that a failed cycle may still hold.
+func (b *Buffers) reset() { *b = *NewBuffers() }
+
+// pool holds at most a fixed number of things. The one that came back last goes out first: it is still in the processor's caches.
 type pool[T any] struct {
-	free  chan T
-	fresh chan func() T
+	size  int
+	left  chan struct{} // a token for each that may be taken
+	mu    sync.Mutex    // guards free
+	free  []T
+	fresh func() T
 }
 
-func newPool[T any](n int, make_ func() T) pool[T] {
-	p := pool[T]{free: make(chan T, n), fresh: make(chan func() T, n)}
+func newPool[T any](n int, fresh func() T) *pool[T] {
+	p := &pool[T]{size: n, left: make(chan struct{}, n), fresh: fresh}
 	for range n {
-		p.fresh <- make_
+		p.left <- struct{}{}
 	}
 	return p
 }
 
-// get takes a used one, else a new one, else waits.
-func (p *pool[T]) get(ctx context.Context) (T, error) {
-	select {
-	case v := <-p.free:
-		return v, nil
-	default:
+// get waits for one.
+func (p *pool[T]) get(ctx context.Context) (v T, err error) {
+	if err := p.reserve(ctx); err != nil {
+		return v, err
 	}
+	return p.pop(), nil
+}
+
+// reserve waits until there is one for the caller, who takes it with pop. Who must be served in order reserves in order.
+func (p *pool[T]) reserve(ctx context.Context) error {
 	select {
-	case v := <-p.free:
-		return v, nil
-	case f := <-p.fresh:
-		return f(), nil
+	case <-p.left:
+		return nil
 	case <-ctx.Done():
-		var zero T
-		return zero, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 
-// put gives one back.
-func (p *pool[T]) put(v T) { p.free <- v }
+// try does not wait.
+func (p *pool[T]) try() (v T, ok bool) {
+	select {
+	case <-p.left:
+		return p.pop(), true
+	default:
+		return v, false
+	}
+}
 
-// span is one read of a disk and what became of its chunks. It goes back to its pool when the last of its users lets go.
+// pop takes what was reserved.
+func (p *pool[T]) pop() T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free)
+	if n == 0 {
+		return p.fresh()
+	}
+	v := p.free[n-1]
+	p.free = p.free[:n-1]
+	return v
+}
+
+// put gives one back.
+func (p *pool[T]) put(v T) {
+	p.mu.Lock()
+	p.free = append(p.free, v)
+	p.mu.Unlock()
+	p.left <- struct{}{}
+}
+
+// span is one read of a disk and what became of its chunks. Its raw buffer goes back when the last of its users lets go.
 type span struct {
-	buf   []byte // spanSize or one chunk, whichever is more
 	d     *disk
 	first int64 // index of its first chunk
 	n     int   // chunks
+	raw   []byte
 	ids   [spanSize / chunker.MinSize]chunker.ID
+	eager [spanSize / chunker.MinSize]*item // chunks that are compressed already
 	err   error
 	ready chan struct{} // one token when the worker is done
-	users int           // guarded by the pipeline's mutex
+	users atomic.Int32  // of raw
 }
 
 // chunk is the content of its i-th chunk.
 func (s *span) chunk(i int) []byte {
 	off := i * s.d.layout.ChunkSize
-	return s.buf[off : off+s.length(i)]
+	return s.raw[off : off+s.length(i)]
 }
 
 func (s *span) length(i int) int {
@@ -87,10 +142,11 @@ func (s *span) length(i int) int {
 	return n
 }
 
-// grow makes room for n bytes at an address that suits direct reads.
-func (s *span) grow(n int) {
-	if cap(s.buf) < n {
-		s.buf = source.AlignedBuffer(max(n, spanSize))
-	}
-	s.buf = s.buf[:n]
+// filter remembers some of the ids that it has seen. It may forget, and takes one id for another about once in 2^64 times.
+type filter [1 << 14]atomic.Uint64
+
+// add reports whether id was there already.
+func (f *filter) add(id *chunker.ID) bool {
+	v := binary.LittleEndian.Uint64(id[8:])
+	return f[binary.LittleEndian.Uint64(id[:])%uint64(len(f))].Swap(v) == v
 }

@@ -14,15 +14,24 @@ import (
 
 // item is a chunk on its way into a pack, or a node, which is there already.
 type item struct {
-	span  *span
+	span  *span // that has the content, until it is compressed
 	chunk int
 	id    chunker.ID
 	raw   int
-	data  []byte // compressed into buf, or the span's own bytes
+	data  []byte // in buf
 	codec chunker.Codec
 	buf   []byte
 	node  []byte
 	ready chan struct{} // one token when a worker is done
+	pool  *pool[*item]
+}
+
+// drop gives an item back that nobody waits for.
+func (p *pipeline) drop(it *item) {
+	if it != nil {
+		<-it.ready
+		it.pool.put(it)
+	}
 }
 
 // offer asks the master which ids it knows.
@@ -53,11 +62,19 @@ func (p *pipeline) resolve() error {
 		if err, ok := receive(p.ctx, b.done); err != nil || !ok {
 			return errors.Join(err, p.ctx.Err())
 		}
+		known := 0
 		for i, o := range b.items {
 			_, again := sent[b.ids[i]]
-			if again || wire.Bitmap(b.known).Get(i) {
+			knows := wire.Bitmap(b.known).Get(i)
+			if knows {
+				known++
+			}
+			if again || knows {
+				if o.node == nil {
+					p.n.known.Add(int64(o.raw))
+					p.drop(o.item)
+				}
 				if o.span != nil {
-					p.n.known.Add(int64(o.span.length(o.chunk)))
 					p.release(o.span)
 				}
 				continue
@@ -70,24 +87,27 @@ func (p *pipeline) resolve() error {
 				return err
 			}
 		}
+		p.eager.Store(known*eagerShare < len(b.items))
 	}
 }
 
-// dispatch gives one item to a worker and, in order, to the packer.
+// eagerShare: chunks are compressed before they are offered while less than one of so many is known to the master.
+const eagerShare = 8
+
+// dispatch passes one item on to the packer, in order, by way of a worker if it is not compressed yet.
 func (p *pipeline) dispatch(id chunker.ID, o offered) error {
-	it, err := p.items.get(p.ctx)
-	if err != nil {
-		return err
-	}
-	it.id, it.span, it.chunk, it.node = id, o.span, o.chunk, o.node
-	if o.span != nil {
-		it.raw = o.span.length(o.chunk)
-		if !send(p.ctx, p.compQ, it) {
+	it := o.item
+	if it == nil {
+		var err error
+		if it, err = p.buf.late.get(p.ctx); err != nil {
+			return err
+		}
+		it.id, it.span, it.chunk, it.node, it.raw, it.pool = id, o.span, o.chunk, o.node, o.raw, p.buf.late
+		if o.span == nil {
+			it.ready <- struct{}{}
+		} else if !send(p.ctx, p.compQ, it) {
 			return p.ctx.Err()
 		}
-	} else {
-		it.raw = len(o.node)
-		it.ready <- struct{}{}
 	}
 	if !send(p.ctx, p.packQ, it) {
 		return p.ctx.Err()
@@ -135,11 +155,8 @@ func (p *pipeline) pack() error {
 		if err := k.take(it); err != nil {
 			return err
 		}
-		if it.span != nil {
-			p.release(it.span)
-		}
-		it.span, it.data, it.node = nil, nil, nil
-		p.items.put(it)
+		it.data, it.node = nil, nil
+		it.pool.put(it)
 	}
 	if p.ctx.Err() != nil {
 		return p.ctx.Err()

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,12 +26,12 @@ type pipeline struct {
 	*run
 	ctx    context.Context
 	group  *errgroup.Group
-	spans  *pool[*span]
-	items  pool[*item]
-	mu     sync.Mutex // guards span.users
-	scanQ  chan *span // to workers
-	compQ  chan *item // to workers, who prefer it: it frees buffers
-	order  chan *span // to the sequencer, in order of disk; a span without chunks ends its disk
+	buf    *Buffers
+	eager  atomic.Bool // compress what was read at once: the master knows next to nothing of it
+	seen   filter      // chunks that were compressed so
+	scanQ  chan *span  // to workers
+	compQ  chan *item  // to workers, who prefer it: it frees buffers
+	order  chan *span  // to the sequencer, in order of disk; a span without chunks ends its disk
 	offers chan *batch
 	packQ  chan *item // to the packer, in order
 	upload chan fullPack
@@ -39,9 +39,13 @@ type pipeline struct {
 
 func newPipeline(ctx context.Context, r *run) (*pipeline, error) {
 	group, ctx := errgroup.WithContext(ctx)
+	largest := 0
+	for _, d := range r.disks {
+		largest = max(largest, d.layout.ChunkSize)
+	}
+	r.conf.Buffers.fit(largest)
 	p := &pipeline{
-		run: r, ctx: ctx, group: group, spans: &r.conf.Buffers.spans,
-		items: newPool(itemDepth, func() *item { return &item{ready: make(chan struct{}, 1)} }),
+		run: r, ctx: ctx, group: group, buf: r.conf.Buffers,
 		scanQ: make(chan *span, orderedDepth), compQ: make(chan *item, itemDepth), order: make(chan *span, orderedDepth),
 		offers: make(chan *batch, offerDepth), packQ: make(chan *item, itemDepth), upload: make(chan fullPack),
 	}
@@ -104,21 +108,20 @@ func (p *pipeline) fail(err error) error {
 }
 
 func (p *pipeline) hand(d *disk, first int64, n int) error {
-	s, err := p.spans.get(p.ctx)
-	if err != nil {
-		return err
-	}
-	s.d, s.first, s.n, s.err, s.users = d, first, n, nil, 1
+	s := &span{d: d, first: first, n: n, ready: make(chan struct{}, 1)}
 	if n > 0 {
+		if err := p.buf.raws.reserve(p.ctx); err != nil {
+			return err
+		}
+		s.users.Store(1)
 		if !send(p.ctx, p.scanQ, s) {
-			p.release(s)
 			return p.ctx.Err()
 		}
 	} else {
 		s.ready <- struct{}{}
 	}
 	if !send(p.ctx, p.order, s) {
-		return p.ctx.Err() // a worker may still use it: it is left to the collector with the pipeline's pool
+		return p.ctx.Err()
 	}
 	return nil
 }
@@ -153,26 +156,16 @@ func (p *pipeline) close() error {
 	}
 	if err != nil {
 		// Buffers that were on their way are lost to the pools: start the next cycle with new ones.
-		*p.conf.Buffers = *NewBuffers()
+		p.buf.reset()
 	}
 	return err
 }
 
-// use and release count who needs a span.
-func (p *pipeline) use(s *span) {
-	p.mu.Lock()
-	s.users++
-	p.mu.Unlock()
-}
-
+// release lets go of a span's raw buffer for one of its users.
 func (p *pipeline) release(s *span) {
-	p.mu.Lock()
-	s.users--
-	free := s.users == 0
-	p.mu.Unlock()
-	if free {
-		s.d = nil
-		p.spans.put(s)
+	if s.users.Add(-1) == 0 {
+		p.buf.raws.put(s.raw[:cap(s.raw)])
+		s.raw = nil
 	}
 }
 
@@ -197,7 +190,7 @@ func (w *worker) run() error {
 		select { // what frees buffers comes first
 		case it, ok := <-compQ:
 			if ok {
-				w.compress(it)
+				w.late(it)
 			} else {
 				compQ = nil
 			}
@@ -210,7 +203,7 @@ func (w *worker) run() error {
 				compQ = nil
 				continue
 			}
-			w.compress(it)
+			w.late(it)
 		case s, ok := <-scanQ:
 			if !ok {
 				scanQ = nil
@@ -225,28 +218,46 @@ func (w *worker) run() error {
 	return nil
 }
 
-// read fills a span and names its chunks.
+// read fills a span and names its chunks. If they are likely to be sent they are compressed at once, while they are in the processor's
+// caches, and the raw buffer is free again; a chunk that is not, for want of a buffer or because it was seen before, is held as it was read.
 func (w *worker) read(s *span) {
 	off, _ := s.d.layout.Extent(s.first)
 	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
-	s.grow(int(last + int64(n) - off))
-	if got, err := s.d.reader.ReadAt(s.buf, off); err != nil && (!errors.Is(err, io.EOF) || got != len(s.buf)) {
+	s.raw = w.p.buf.raws.pop()[:last+int64(n)-off]
+	if got, err := s.d.reader.ReadAt(s.raw, off); err != nil && (!errors.Is(err, io.EOF) || got != len(s.raw)) {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
 		}
 		s.err = err
 		return
 	}
+	eager := !s.d.parent && w.p.eager.Load()
 	for i := range s.n {
 		s.ids[i] = w.hash.ID(s.chunk(i))
+		if !eager || s.ids[i].IsZero() || w.p.seen.add(&s.ids[i]) {
+			continue
+		}
+		if it, ok := w.p.buf.eager.try(); ok {
+			it.id, it.raw, it.pool = s.ids[i], s.length(i), w.p.buf.eager
+			w.compress(it, s.chunk(i))
+			it.ready <- struct{}{}
+			s.eager[i] = it
+		}
 	}
 }
 
-func (w *worker) compress(it *item) {
-	content := it.span.chunk(it.chunk)
-	if need := len(content) + len(content)/64 + 64; cap(it.buf) < need {
-		it.buf = make([]byte, 0, need)
-	}
+// compress fills an item. What does not get smaller is copied, so that the raw buffer need not stay.
+func (w *worker) compress(it *item, content []byte) {
 	it.data, it.codec = w.comp.Compress(it.buf, content)
+	if it.codec == chunker.Raw {
+		it.data = append(it.buf[:0], content...)
+	}
+}
+
+// late compresses a chunk that the master asked for.
+func (w *worker) late(it *item) {
+	w.compress(it, it.span.chunk(it.chunk))
+	w.p.release(it.span)
+	it.span = nil
 	it.ready <- struct{}{}
 }

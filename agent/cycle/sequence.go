@@ -29,14 +29,13 @@ func (p *pipeline) sequence() error {
 		if s.err != nil {
 			return s.err
 		}
-		ended := s.n == 0
-		err := cur.span(s, &b)
-		p.release(s)
-		if err != nil {
+		if err := cur.span(s, &b); err != nil {
 			return err
 		}
-		if ended {
+		if s.n == 0 {
 			cur = nil
+		} else {
+			p.release(s)
 		}
 	}
 	if p.ctx.Err() != nil {
@@ -45,11 +44,11 @@ func (p *pipeline) sequence() error {
 	return p.flush(&b)
 }
 
-// Limits of a batch: it goes out before it can starve the pools.
+// Limits of a batch. Chunks hold buffers until the master has answered: no batch may wait with a large part of a pool.
 const (
 	batchItems = 64
-	batchSpans = 8
 	batchNodes = 1024
+	batchShare = 4 // of the raw buffers
 )
 
 // batch is a group of ids that is offered in one request.
@@ -63,8 +62,10 @@ type batch struct {
 	done  chan error
 }
 
-// offered is what an id of a batch stands for: a chunk of a span, or an encoded node.
+// offered is what an id of a batch stands for: a compressed chunk, a chunk of a span, or an encoded node.
 type offered struct {
+	raw   int // bytes of the chunk
+	item  *item
 	span  *span
 	chunk int
 	node  []byte
@@ -215,6 +216,7 @@ func (q *sequencer) chunk(s *span, i int, base chunker.ID) error {
 		q.p.n.zero.Add(n)
 	case id == base && !q.p.lost[id]:
 		q.p.n.same.Add(n)
+		q.p.drop(s.eager[i])
 	default:
 		if err := q.p.addChunk(q.b, s, i); err != nil {
 			return err
@@ -225,15 +227,20 @@ func (q *sequencer) chunk(s *span, i int, base chunker.ID) error {
 
 // addChunk puts a chunk into the batch, and sends the batch off when it is full.
 func (p *pipeline) addChunk(b **batch, s *span, i int) error {
-	p.use(s)
 	x := *b
-	if x.last != s {
-		x.last = s
-		x.spans++
+	o := offered{raw: s.length(i), item: s.eager[i]}
+	s.eager[i] = nil
+	if o.item == nil {
+		s.users.Add(1)
+		o.span, o.chunk = s, i
+		if x.last != s {
+			x.last = s
+			x.spans++
+		}
 	}
 	x.ids = append(x.ids, s.ids[i])
-	x.items = append(x.items, offered{span: s, chunk: i})
-	if len(x.ids) >= batchItems || x.spans >= batchSpans {
+	x.items = append(x.items, o)
+	if len(x.ids) >= batchItems || x.spans >= p.buf.raws.size/batchShare {
 		return p.flush(b)
 	}
 	return nil
