@@ -46,26 +46,40 @@ func (id *PackID) UnmarshalText(b []byte) error {
 }
 
 // Entry is one sealed piece of a pack. Offset is from the start of the object, Stored the sealed length with its tag,
-// Raw the length of the content; all in bytes.
+// Raw the length of the content; all in bytes. Base is the chunk that a patch is made of and zero for every other codec.
 type Entry struct {
 	Kind    Kind
 	Codec   chunker.Codec
 	ID      chunker.ID
+	Base    chunker.ID
 	Ordinal uint32
 	Offset  uint32
 	Stored  uint32
 	Raw     uint32
 }
 
-// entrySize is the encoded length of an Entry: kind u8, codec u8, zero u16, stored u32, raw u32, id [32].
-const entrySize = 44
+// IsPatch reports whether the entry can be opened only with the content of its Base.
+func (e *Entry) IsPatch() bool { return e.Codec == chunker.Patch }
+
+// entrySize is the encoded length of an Entry: kind u8, codec u8, zero u16, stored u32, raw u32, id [32]. That of a patch is
+// followed by its base [32].
+const (
+	entrySize = 44
+	baseSize  = chunker.IDSize
+)
 
 // tagSize is what sealing adds, in bytes.
 const tagSize = 16
 
 // MarshalEntries encodes a pack's entries in order; offsets and ordinals follow from the order.
 func MarshalEntries(entries []Entry) []byte {
-	return appendEntries(make([]byte, 0, len(entries)*entrySize), entries)
+	size := len(entries) * entrySize
+	for i := range entries {
+		if entries[i].IsPatch() {
+			size += baseSize
+		}
+	}
+	return appendEntries(make([]byte, 0, size), entries)
 }
 
 func appendEntries(dst []byte, entries []Entry) []byte {
@@ -75,6 +89,9 @@ func appendEntries(dst []byte, entries []Entry) []byte {
 		dst = binary.LittleEndian.AppendUint32(dst, e.Stored)
 		dst = binary.LittleEndian.AppendUint32(dst, e.Raw)
 		dst = append(dst, e.ID[:]...)
+		if e.IsPatch() {
+			dst = append(dst, e.Base[:]...)
+		}
 	}
 	return dst
 }
@@ -82,13 +99,17 @@ func appendEntries(dst []byte, entries []Entry) []byte {
 // UnmarshalEntries reads what MarshalEntries writes and checks every limit. ErrCorrupt, or ErrVersion for a codec or kind
 // that this version does not know.
 func UnmarshalEntries(b []byte) ([]Entry, error) {
-	if len(b)%entrySize != 0 || len(b)/entrySize > MaxEntries {
+	if len(b) > MaxEntries*(entrySize+baseSize) {
 		return nil, fmt.Errorf("%w: %d bytes of entries", ErrCorrupt, len(b))
 	}
-	entries := make([]Entry, len(b)/entrySize)
+	entries := make([]Entry, 0, min(len(b)/entrySize, MaxEntries))
 	off := uint64(headerSize)
-	for i := range entries {
-		r := b[i*entrySize:][:entrySize]
+	for i := 0; len(b) > 0; i++ {
+		if len(b) < entrySize || i == MaxEntries {
+			return nil, fmt.Errorf("%w: %d bytes after entry %d", ErrCorrupt, len(b), i-1)
+		}
+		r := b[:entrySize]
+		b = b[entrySize:]
 		e := Entry{
 			Kind: Kind(r[0]), Codec: chunker.Codec(r[1]), Ordinal: uint32(i), Offset: uint32(off),
 			Stored: binary.LittleEndian.Uint32(r[4:]), Raw: binary.LittleEndian.Uint32(r[8:]), ID: chunker.ID(r[12:44]),
@@ -96,13 +117,20 @@ func UnmarshalEntries(b []byte) ([]Entry, error) {
 		if r[2] != 0 || r[3] != 0 {
 			return nil, fmt.Errorf("%w: entry %d: reserved bytes are set", ErrCorrupt, i)
 		}
+		if e.IsPatch() {
+			if len(b) < baseSize {
+				return nil, fmt.Errorf("%w: entry %d is cut short", ErrCorrupt, i)
+			}
+			e.Base = chunker.ID(b[:baseSize])
+			b = b[baseSize:]
+		}
 		if err := e.check(); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", i, err)
 		}
 		if off += uint64(e.Stored); off > MaxPack {
 			return nil, fmt.Errorf("%w: entries take more than %d bytes", ErrCorrupt, MaxPack)
 		}
-		entries[i] = e
+		entries = append(entries, e)
 	}
 	return entries, nil
 }
@@ -117,7 +145,7 @@ func (e *Entry) check() error {
 	default:
 		return fmt.Errorf("%w: kind %d; upgrade this program", ErrVersion, e.Kind)
 	}
-	if e.Codec > chunker.Zstd {
+	if e.Codec > chunker.Patch {
 		return fmt.Errorf("%w: codec %d; upgrade this program", ErrVersion, e.Codec)
 	}
 	switch {
@@ -129,16 +157,32 @@ func (e *Entry) check() error {
 		return fmt.Errorf("%w: %d stored bytes for %d", ErrCorrupt, e.Stored, e.Raw)
 	case e.Codec == chunker.Raw && e.Stored != e.Raw+tagSize:
 		return fmt.Errorf("%w: %d stored bytes for %d raw", ErrCorrupt, e.Stored, e.Raw)
+	case e.IsPatch() != !e.Base.IsZero():
+		return fmt.Errorf("%w: codec %d with base %s", ErrCorrupt, e.Codec, e.Base)
+	case e.IsPatch() && (e.Kind != KindChunk || e.Base == e.ID):
+		return fmt.Errorf("%w: a patch of kind %d of %s against %s", ErrCorrupt, e.Kind, e.ID, e.Base)
 	}
 	return nil
 }
 
-// associated is what an entry's tag covers beside its content: version u16, kind u8, codec u8, raw u32, id [32].
+// Check applies the limits of one entry, wherever its description comes from: ErrCorrupt, or ErrVersion for a codec or kind that
+// this version does not know.
+func (e *Entry) Check() error { return e.check() }
+
+// associatedSize is the most that associated needs, in bytes.
+const associatedSize = 40 + baseSize
+
+// associated is what an entry's tag covers beside its content: version u16, kind u8, codec u8, raw u32, id [32], and of a patch its
+// base [32].
 func (e *Entry) associated(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst[:0], Version)
 	dst = append(dst, byte(e.Kind), byte(e.Codec))
 	dst = binary.LittleEndian.AppendUint32(dst, e.Raw)
-	return append(dst, e.ID[:]...)
+	dst = append(dst, e.ID[:]...)
+	if e.IsPatch() {
+		dst = append(dst, e.Base[:]...)
+	}
+	return dst
 }
 
 // nonce of an entry: 4 zero bytes, then its ordinal as u64 big-endian.

@@ -26,6 +26,8 @@ var (
 	ErrSignature = errors.New("signature does not verify")
 	// ErrIDMismatch: content is not what its id says.
 	ErrIDMismatch = errors.New("content does not match its id")
+	// ErrNeedsBase: the entry is a patch; open it with OpenPatch and its base's content.
+	ErrNeedsBase = errors.New("entry is a patch and needs its base")
 	// ErrPackFull: there is no room left in a pack; start another.
 	ErrPackFull = errors.New("pack is full")
 )
@@ -37,26 +39,35 @@ const envelopeSize = 16
 func putEnvelope(b []byte, magic string, keyID KeyID) {
 	copy(b, magic)
 	binary.LittleEndian.PutUint16(b[4:], Version)
-	binary.LittleEndian.PutUint16(b[6:], 0)
+	putFlags(b, 0)
 	copy(b[8:16], keyID[:])
 }
 
+func putFlags(b []byte, flags uint16) { binary.LittleEndian.PutUint16(b[6:], flags) }
+
 // checkEnvelope checks an object's first bytes in this order: length, magic, version, flags, key.
 func checkEnvelope(b []byte, magic, what string, keyID *KeyID) error {
+	_, err := checkFlags(b, magic, what, 0, keyID)
+	return err
+}
+
+// checkFlags is checkEnvelope for an object that may need the features known. It returns those that it needs.
+func checkFlags(b []byte, magic, what string, known uint16, keyID *KeyID) (flags uint16, err error) {
 	if len(b) < envelopeSize || string(b[:4]) != magic {
-		return fmt.Errorf("%w: not a %s", ErrCorrupt, what)
+		return 0, fmt.Errorf("%w: not a %s", ErrCorrupt, what)
 	}
 	if v := binary.LittleEndian.Uint16(b[4:]); v != Version {
 		if v < Version {
-			return fmt.Errorf("%w: %s of version %d", ErrCorrupt, what, v)
+			return 0, fmt.Errorf("%w: %s of version %d", ErrCorrupt, what, v)
 		}
-		return fmt.Errorf("%w: %s of version %d, this program knows up to %d; upgrade it", ErrVersion, what, v, Version)
+		return 0, fmt.Errorf("%w: %s of version %d, this program knows up to %d; upgrade it", ErrVersion, what, v, Version)
 	}
-	if f := binary.LittleEndian.Uint16(b[6:]); f != 0 {
-		return fmt.Errorf("%w: %s needs features %#x; upgrade this program", ErrVersion, what, f)
+	flags = binary.LittleEndian.Uint16(b[6:])
+	if unknown := flags &^ known; unknown != 0 {
+		return 0, fmt.Errorf("%w: %s needs features %#x; upgrade this program", ErrVersion, what, unknown)
 	}
 	if keyID != nil && KeyID(b[8:16]) != *keyID {
-		return fmt.Errorf("%w: %s has key %x, the project's is %x", ErrWrongKey, what, b[8:16], keyID[:])
+		return 0, fmt.Errorf("%w: %s has key %x, the project's is %x", ErrWrongKey, what, b[8:16], keyID[:])
 	}
-	return nil
+	return flags, nil
 }

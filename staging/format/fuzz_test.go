@@ -26,7 +26,7 @@ func fuzzKeys(t testing.TB) *Keys {
 // clean fails when a decoder returns an error that callers cannot test for.
 func clean(t *testing.T, err error) {
 	t.Helper()
-	for _, known := range []error{ErrCorrupt, ErrVersion, ErrWrongKey, ErrSignature, ErrIDMismatch} {
+	for _, known := range []error{ErrCorrupt, ErrVersion, ErrWrongKey, ErrSignature, ErrIDMismatch, ErrNeedsBase} {
 		if err == nil || errors.Is(err, known) {
 			return
 		}

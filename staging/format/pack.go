@@ -12,7 +12,7 @@ import (
 
 // A pack:
 //
-//	header   48 bytes   envelope "OMPK" (16), pack id (32)
+//	header   48 bytes   envelope "OMPK" (16), with flagPatches if an entry is a patch; pack id (32)
 //	entries             sealed, back to back, nonce = ordinal
 //	footer              sealed list of the entries, nonce = footerOrdinal
 //	trailer  16 bytes   footer's sealed length u32, number of entries u32, zero u32, magic "KPMO"
@@ -22,6 +22,9 @@ const (
 	headerSize   = envelopeSize + 32
 	trailerSize  = 16
 	packInfo     = "openmigrate v1 pack"
+
+	// flagPatches: an entry is a patch. A reader that does not know patches must not take the pack for a damaged one.
+	flagPatches = 1
 
 	// footerOrdinal is the footer's nonce; no entry has it.
 	footerOrdinal = 1<<64 - 1
@@ -43,7 +46,8 @@ type PackWriter struct {
 	aead    cipher.AEAD
 	id      PackID
 	entries []Entry
-	aad     [40]byte
+	patches int // of entries
+	aad     [associatedSize]byte
 	nonce   [12]byte
 }
 
@@ -66,7 +70,7 @@ func (w *PackWriter) Reset() error {
 		return fmt.Errorf("make pack id: %w", err)
 	}
 	w.aead = w.keys.sealer(w.id[:], packInfo)
-	w.entries = w.entries[:0]
+	w.entries, w.patches = w.entries[:0], 0
 	w.buf = w.buf[:headerSize]
 	putEnvelope(w.buf, packMagic, w.keys.ID())
 	copy(w.buf[envelopeSize:], w.id[:])
@@ -80,9 +84,11 @@ func (w *PackWriter) ID() PackID { return w.id }
 func (w *PackWriter) Count() int { return len(w.entries) }
 
 // Len is the size of the object if it were finished now, in bytes.
-func (w *PackWriter) Len() int { return len(w.buf) + len(w.entries)*entrySize + tagSize + trailerSize }
+func (w *PackWriter) Len() int {
+	return len(w.buf) + len(w.entries)*entrySize + w.patches*baseSize + tagSize + trailerSize
+}
 
-// Room reports whether an entry with data of that many bytes still fits.
+// Room reports whether an entry with data of that many bytes still fits; for a patch ask for chunker.IDSize bytes more.
 func (w *PackWriter) Room(data int) bool {
 	return len(w.entries) < MaxEntries && w.Len()+data+tagSize+entrySize <= cap(w.buf)
 }
@@ -90,13 +96,29 @@ func (w *PackWriter) Room(data int) bool {
 // Append seals data, the encoded content of an entry, into the pack; data is the caller's again on return. raw is the length of
 // the content before encoding. ErrPackFull when there is no room.
 func (w *PackWriter) Append(kind Kind, id chunker.ID, codec chunker.Codec, raw int, data []byte) error {
-	if !w.Room(len(data)) {
+	return w.append(Entry{Kind: kind, Codec: codec, ID: id, Raw: uint32(raw)}, data)
+}
+
+// AppendPatch seals a chunk of raw bytes as a patch: what chunker.Compressor.EncodePatch made of it against the chunk base, which
+// must be stored elsewhere in a full encoding. patch is the caller's again on return. ErrPackFull when there is no room.
+func (w *PackWriter) AppendPatch(id, base chunker.ID, raw int, patch []byte) error {
+	return w.append(Entry{Kind: KindChunk, Codec: chunker.Patch, ID: id, Base: base, Raw: uint32(raw)}, patch)
+}
+
+func (w *PackWriter) append(e Entry, data []byte) error {
+	need := len(data)
+	if e.IsPatch() {
+		need += baseSize
+	}
+	if !w.Room(need) {
 		return ErrPackFull
 	}
-	e := Entry{Kind: kind, Codec: codec, ID: id, Ordinal: uint32(len(w.entries)), Offset: uint32(len(w.buf)),
-		Stored: uint32(len(data) + tagSize), Raw: uint32(raw)}
+	e.Ordinal, e.Offset, e.Stored = uint32(len(w.entries)), uint32(len(w.buf)), uint32(len(data)+tagSize)
 	if err := e.check(); err != nil {
-		return fmt.Errorf("append %s: %w", id, err)
+		return fmt.Errorf("append %s: %w", e.ID, err)
+	}
+	if e.IsPatch() {
+		w.patches++
 	}
 	w.buf = w.aead.Seal(w.buf, nonce(&w.nonce, uint64(e.Ordinal)), data, e.associated(w.aad[:]))
 	w.entries = append(w.entries, e)
@@ -107,6 +129,9 @@ func (w *PackWriter) Append(kind Kind, id chunker.ID, codec chunker.Codec, raw i
 func (w *PackWriter) Finish() (object []byte, entries []Entry, err error) {
 	if len(w.entries) == 0 {
 		return nil, nil, fmt.Errorf("finish pack: it is empty")
+	}
+	if w.patches > 0 {
+		putFlags(w.buf, flagPatches)
 	}
 	plain := MarshalEntries(w.entries)
 	start := len(w.buf)
@@ -131,7 +156,8 @@ func ReadFooter(k *Keys, r io.ReaderAt, size int64) (PackID, []Entry, error) {
 		return id, nil, err
 	}
 	keyID := k.ID()
-	if err := checkEnvelope(header[:], packMagic, "pack", &keyID); err != nil {
+	flags, err := checkFlags(header[:], packMagic, "pack", flagPatches, &keyID)
+	if err != nil {
 		return id, nil, err
 	}
 	copy(id[:], header[envelopeSize:])
@@ -140,8 +166,10 @@ func ReadFooter(k *Keys, r io.ReaderAt, size int64) (PackID, []Entry, error) {
 		return id, nil, err
 	}
 	length, count := int64(binary.LittleEndian.Uint32(t[0:])), int64(binary.LittleEndian.Uint32(t[4:]))
+	bases := length - tagSize - count*entrySize // bytes
 	if string(t[12:]) != trailerMagic || binary.LittleEndian.Uint32(t[8:]) != 0 ||
-		count == 0 || count > MaxEntries || length != count*entrySize+tagSize || length > size-headerSize-trailerSize {
+		count == 0 || count > MaxEntries || length > size-headerSize-trailerSize ||
+		bases < 0 || bases > count*baseSize || (flags&flagPatches != 0) != (bases != 0) {
 		return id, nil, fmt.Errorf("%w: pack trailer", ErrCorrupt)
 	}
 	sealed := make([]byte, length)
@@ -156,6 +184,9 @@ func ReadFooter(k *Keys, r io.ReaderAt, size int64) (PackID, []Entry, error) {
 	entries, err := UnmarshalEntries(plain)
 	if err != nil {
 		return id, nil, err
+	}
+	if int64(len(entries)) != count {
+		return id, nil, fmt.Errorf("%w: pack footer lists %d entries, its trailer %d", ErrCorrupt, len(entries), count)
 	}
 	last := entries[len(entries)-1]
 	if int64(last.Offset)+int64(last.Stored) != size-trailerSize-length {
