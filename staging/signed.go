@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -94,13 +95,20 @@ func (c *SignedClient) Put(ctx context.Context, s SignedRequest, body []byte, wr
 	return fmt.Errorf("put: %w", statusError(res))
 }
 
-// Get reads length bytes from off; length -1 reads to the end.
+// Get reads length bytes from off; length -1 reads to the end. An answer for other bytes than these fails with ErrChecksum and the
+// server's name. Length 0 asks nothing, since HTTP has no empty range.
 func (c *SignedClient) Get(ctx context.Context, s SignedRequest, off, length int64) (io.ReadCloser, error) {
 	req, err := c.request(ctx, http.MethodGet, s, nil)
 	if err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
-	ranged := off > 0 || length >= 0
+	if off < 0 || length < -1 {
+		return nil, fmt.Errorf("get: %w: %d bytes from %d", ErrRange, length, off)
+	}
+	if length == 0 {
+		return http.NoBody, nil
+	}
+	ranged := off > 0 || length > 0
 	if ranged {
 		req.Header.Set("Range", RangeHeader(off, length))
 	}
@@ -108,12 +116,19 @@ func (c *SignedClient) Get(ctx context.Context, s SignedRequest, off, length int
 	if err != nil {
 		return nil, fmt.Errorf("get: %w", c.lost(ctx, err))
 	}
-	if ranged && res.StatusCode == http.StatusPartialContent || !ranged && res.StatusCode == http.StatusOK {
+	if !ranged && res.StatusCode == http.StatusOK {
+		return LimitBody(ctx, res.Body, length), nil
+	}
+	if ranged && res.StatusCode == http.StatusPartialContent {
+		if err := CheckRange(res.Header, off, length); err != nil {
+			_ = res.Body.Close() // unread: it is of no use
+			return nil, fmt.Errorf("get from %s: %w", req.URL.Host, err)
+		}
 		return LimitBody(ctx, res.Body, length), nil
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusOK {
-		return nil, fmt.Errorf("get: %w: the server ignores ranges", ErrTemporary)
+		return nil, fmt.Errorf("get from %s: %w: the server ignores ranges", req.URL.Host, ErrTemporary)
 	}
 	return nil, fmt.Errorf("get: %w", statusError(res))
 }
@@ -126,12 +141,19 @@ func RangeHeader(off, length int64) string {
 	return fmt.Sprintf("bytes=%d-%d", off, off+length-1)
 }
 
+// IsLoopback tells whether host, without a port, is this machine by its name alone: a literal loopback address or "localhost". Only
+// there is HTTP without TLS allowed.
+func IsLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Zone() == "" && !ip.Is4In6() && ip.IsLoopback()
+}
+
 func (c *SignedClient) request(ctx context.Context, method string, s SignedRequest, body io.Reader) (*http.Request, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
 		return nil, errors.New("signed URL cannot be parsed") // the URL is a secret: not in the error
 	}
-	if (u.Scheme != "https" && u.Scheme != "http") || !slices.Contains(c.hosts, u.Host) {
+	if (u.Scheme != "https" && (u.Scheme != "http" || !IsLoopback(u.Hostname()))) || !slices.Contains(c.hosts, u.Host) {
 		return nil, fmt.Errorf("signed URL leads to %s://%s, allowed are %s: %w", u.Scheme, u.Host, strings.Join(c.hosts, ", "), ErrDenied)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, s.URL, body)
@@ -168,7 +190,8 @@ func statusError(res *http.Response) error {
 	if len(code) > 80 {
 		code = code[:80]
 	}
-	return fmt.Errorf("%w: status %d %s", ErrorFor(res.StatusCode, code), res.StatusCode, code)
+	err := fmt.Errorf("%w: status %d %s", ErrorFor(res.StatusCode, code), res.StatusCode, code)
+	return WithRetryAfter(err, ParseRetryAfter(res.StatusCode, res.Header))
 }
 
 // ErrorFor maps an HTTP status and S3 error code onto the sentinel that it means. Servers differ: some old ones answer 304 where

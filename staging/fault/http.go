@@ -60,7 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for name, values := range done.Header() {
 			w.Header()[name] = values
 		}
-		w.Header().Set("Content-Length", fmt.Sprint(len(b)+1)) // also an empty body is cut short
+		w.Header().Set("Content-Length", fmt.Sprint(max(len(b), 1))) // also an empty body is cut short
 		w.WriteHeader(done.Code)
 		_, _ = w.Write(b[:len(b)/2])
 		_ = http.NewResponseController(w).Flush()
