@@ -1,5 +1,5 @@
 // Package retry repeats what failed for a while only: a staging.Store over another. Errors that do not wrap
-// staging.ErrTemporary are returned at once. Any number of goroutines may use a Store.
+// staging.ErrTemporary are returned at once; a server's Retry-After is obeyed, within bounds. Any number of goroutines may use a Store.
 package retry
 
 import (
@@ -16,7 +16,8 @@ import (
 type Options struct {
 	Tries int                                              // in all, 6 when 0
 	First time.Duration                                    // the first wait, doubled each time; 200 ms when 0
-	Max   time.Duration                                    // the longest wait, 10 s when 0
+	Max   time.Duration                                    // the longest wait of our own, 10 s when 0
+	Obey  time.Duration                                    // the longest wait that a server may ask for, 1 min when 0
 	Sleep func(ctx context.Context, d time.Duration) error // nil sleeps
 }
 
@@ -44,6 +45,9 @@ func New(below staging.Store, opts *Options) *Store {
 	if s.opts.Max == 0 {
 		s.opts.Max = 10 * time.Second
 	}
+	if s.opts.Obey == 0 {
+		s.opts.Obey = time.Minute
+	}
 	if s.opts.Sleep == nil {
 		s.opts.Sleep = sleep
 	}
@@ -68,8 +72,13 @@ func (s *Store) do(ctx context.Context, fn func() error) error {
 		if !errors.Is(err, staging.ErrTemporary) || try >= s.opts.Tries {
 			return err
 		}
-		// Between half of the wait and all of it, so that clients that failed together do not return together.
-		if serr := s.opts.Sleep(ctx, wait/2+rand.N(wait/2+1)); serr != nil {
+		// Between half of the wait and all of it, so that clients that failed together do not return together; never before the
+		// time that the server named, and up to a quarter later.
+		pause := wait/2 + rand.N(wait/2+1)
+		if asked := min(staging.RetryAfter(err), s.opts.Obey); asked > 0 {
+			pause = max(pause, asked+rand.N(asked/4+1))
+		}
+		if serr := s.opts.Sleep(ctx, pause); serr != nil {
 			return errors.Join(serr, err)
 		}
 		wait = min(2*wait, s.opts.Max)
