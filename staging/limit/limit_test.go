@@ -6,12 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/limit"
 	"github.com/openmigrate/openmigrate/staging/memstore"
 	"github.com/openmigrate/openmigrate/staging/storetest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) (staging.Store, *storetest.Options) {
