@@ -72,8 +72,10 @@ type agent struct {
 
 // Run is the agent until ctx ends, which is no error. Errors to test for: state.ErrLocked, wire.ErrUntrusted, and the
 // master's CodeTokenUsed, CodeTokenExpired, CodeUnauthorized and CodeRevoked. Anything that may pass is waited for.
-func Run(ctx context.Context, opts Options) error {
-	err := run(ctx, opts)
+func Run(ctx context.Context, opts Options) error { return quiet(ctx, run(ctx, opts)) }
+
+// quiet makes a wish to stop no error.
+func quiet(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
@@ -99,7 +101,7 @@ func run(ctx context.Context, opts Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.dir.Close()) }()
 	a.status = newStatusFile(a.dir, a.clock)
-	defer func() { a.status.stopped(err) }()
+	defer func() { a.status.stopped(quiet(ctx, err)) }()
 	inv, err := a.opts.Inventory(ctx)
 	if err != nil {
 		return err

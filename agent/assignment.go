@@ -37,7 +37,7 @@ func (a *agent) current() *wire.Assignment {
 func (a *agent) poll(ctx context.Context) error {
 	b := enrol.NewBackoff(500*time.Millisecond, 30*time.Second)
 	version := uint64(0) // asked for anew at each start: the one that is held may be of a master that was rolled back
-	for refused := 0; ; {
+	for stale := 0; ; {
 		next, err := a.client.Assignment(ctx, version, pollWait)
 		if ctx.Err() != nil {
 			return nil
@@ -46,13 +46,15 @@ func (a *agent) poll(ctx context.Context) error {
 			if enrol.Final(err) || wire.HasCode(err, wire.CodeNotFound) { // removed
 				return err
 			}
-			// The master does not know this process any more, or this host's clock hides that the certificate has run out.
-			if wire.HasCode(err, wire.CodeStale) || wire.HasCode(err, wire.CodeUnauthorized) {
-				if refused++; refused > maxRefused {
-					refused = 0
+			switch {
+			case wire.HasCode(err, wire.CodeUnauthorized): // this host's clock hides that the certificate has run out
+				notify(a.rehello)
+			case wire.HasCode(err, wire.CodeStale):
+				if stale++; stale > maxStale {
+					stale = 0
 					notify(a.rehello)
 				}
-			} else {
+			default:
 				a.log.Debug("poll for the assignment", "error", err)
 			}
 			if b.Wait(ctx) != nil {
@@ -61,7 +63,7 @@ func (a *agent) poll(ctx context.Context) error {
 			continue
 		}
 		b.Reset()
-		refused = 0
+		stale = 0
 		if next == nil {
 			continue
 		}
@@ -76,9 +78,9 @@ func (a *agent) poll(ctx context.Context) error {
 	}
 }
 
-// maxRefused is how many polls in a row may be refused for their generation or certificate before the agent says Hello again,
-// which renews the certificate if that is what is wrong. One or two are normal while a Hello is under way.
-const maxRefused = 3
+// maxStale is how many polls in a row may be refused for their generation before the agent says Hello again. One or two are
+// normal while a Hello is under way.
+const maxStale = 3
 
 // notify leaves one token.
 func notify(ch chan struct{}) {

@@ -49,7 +49,8 @@ func (a *agent) loop(ctx context.Context, last string) error {
 		}
 		said = plan{}
 		started := a.clock.Now()
-		done, err := a.runCycle(ctx, as, last)
+		link := &link{Client: a.client}
+		done, err := a.runCycle(ctx, link, as, last)
 		if ctx.Err() != nil {
 			break
 		}
@@ -61,7 +62,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 				s.made(started, as.Sync)
 			} else if !errors.Is(err, errHeld) {
 				s.failed(a.clock.Now(), as.Sync)
-				a.fail(ctx, err)
+				a.fail(ctx, err, link.told)
 			}
 			// Whether its restpoint was listed is for the master to say.
 			hello, err := a.hello(ctx)
@@ -102,7 +103,7 @@ func (a *agent) idle(ctx context.Context, wait time.Duration) (*wire.HelloRespon
 }
 
 // runCycle makes one restpoint, unless the assignment stops it.
-func (a *agent) runCycle(ctx context.Context, as *wire.Assignment, last string) (*cycle.Result, error) {
+func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment, last string) (*cycle.Result, error) {
 	inv, err := a.opts.Inventory(ctx)
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (a *agent) runCycle(ctx context.Context, as *wire.Assignment, last string) 
 	a.report(ctx, &wire.Report{State: "replicating"})
 	a.status.progress(wire.Progress{Phase: "opening"})
 	out, err := cycle.Run(ctx, cycle.Config{
-		Master: a.client, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
+		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,
 	})
@@ -179,12 +180,25 @@ func (a *agent) progress(p wire.Progress) {
 	}
 }
 
-// fail tells of a cycle that failed.
-func (a *agent) fail(ctx context.Context, err error) {
+// link is what a cycle says to the master. It belongs to one cycle.
+type link struct {
+	*wire.Client
+	told bool // the master knows the events of the cycle's failure
+}
+
+// AbortSession tells why the cycle failed, and remembers what was heard.
+func (l *link) AbortSession(ctx context.Context, session string, f *wire.Failure) error {
+	err := l.Client.AbortSession(ctx, session, f)
+	l.told = err == nil && len(f.Events) > 0
+	return err
+}
+
+// fail tells of a cycle that failed. What befell a disk is told once: told says that the end of the session has done so.
+func (a *agent) fail(ctx context.Context, err error, told bool) {
 	a.log.Error("no restpoint was made", "error", err)
 	a.status.set("error", err)
 	r := &wire.Report{State: "error", Message: err.Error()}
-	if e := cycle.EventOf(err); e != nil {
+	if e := cycle.EventOf(err); e != nil && !told {
 		r.Events = []wire.Event{*e}
 	}
 	a.report(ctx, r)

@@ -70,8 +70,13 @@ func ask(ctx context.Context, o *Options, url string, token *wire.EnrolToken, q 
 	defer client.Close()
 	for b := NewBackoff(time.Second, 30*time.Second); ; {
 		out, err := client.Enroll(ctx, q)
-		if err == nil || ctx.Err() != nil || !wire.Passing(err) {
-			return out, err
+		switch {
+		case err == nil:
+			return out, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !wire.Passing(err):
+			return nil, err
 		}
 		o.Log.Warn("the master cannot be reached yet", "error", err)
 		o.Waiting(Enrolling, err)

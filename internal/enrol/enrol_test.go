@@ -112,6 +112,21 @@ func TestEnrolRefused(t *testing.T) {
 	}
 }
 
+// TestStopWhileEnrolling: an answer that breaks off as the process is told to stop is a stop, and no failure.
+func TestStopWhileEnrolling(t *testing.T) {
+	m := newMaster(t)
+	o, nap := m.options(openDir(t), Agent, m.token(Agent))
+	ctx, cancel := context.WithCancel(t.Context())
+	m.meet(1, func(string, func() []byte) []byte {
+		cancel()
+		return nil
+	})
+	if _, err := Join(ctx, o); !errors.Is(err, context.Canceled) || len(nap.waits) != 0 {
+		t.Errorf("got %v after %d waits", err, len(nap.waits))
+	}
+	m.join(o)
+}
+
 // TestForgedAnswers: what the answer says is checked, although the connection was trusted.
 func TestForgedAnswers(t *testing.T) {
 	m, other := newMaster(t), newMaster(t)
