@@ -140,6 +140,9 @@ func (c *Catalog) RenewSession(ctx context.Context, machine, session string, p w
 // AbortSession ends a session that can not be finished. It is idempotent.
 func (c *Catalog) AbortSession(ctx context.Context, machine, session string, f wire.Failure) error {
 	now := c.clock.Now()
+	if len(f.Events) == 0 { // else they say why
+		f.Events = []wire.Event{{Level: "error", Code: f.Code, Message: "session aborted: " + f.Message}}
+	}
 	err := c.db.Update(ctx, func(w store.Writer) error {
 		s, err := getSession(w, machine, session)
 		if err != nil {
@@ -156,7 +159,6 @@ func (c *Catalog) AbortSession(ctx context.Context, machine, session string, f w
 			return err
 		}
 		m.addEvents(now, f.Events...)
-		m.addEvents(now, wire.Event{Time: now, Level: "error", Code: cut(f.Code), Message: "session aborted: " + cut(f.Message)})
 		if err := putMachine(w, &m); err != nil {
 			return err
 		}
