@@ -54,6 +54,7 @@ func fuzzPack(t testing.TB, k *Keys) []byte {
 func FuzzReadFooter(f *testing.F) {
 	k := fuzzKeys(f)
 	f.Add(fuzzPack(f, k))
+	f.Add(newPatchWorld(f).object)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, entries, err := ReadFooter(k, bytes.NewReader(b), int64(len(b)))
@@ -71,10 +72,15 @@ func FuzzSealedFooter(f *testing.F) {
 	k := fuzzKeys(f)
 	f.Add([]byte("entries"), uint32(1))
 	f.Add(make([]byte, entrySize), uint32(1))
+	f.Add(MarshalEntries(newPatchWorld(f).entries), uint32(1<<31|2))
 	f.Fuzz(func(t *testing.T, plain []byte, count uint32) {
 		id := PackID{1}
 		b := make([]byte, headerSize)
 		putEnvelope(b, packMagic, k.ID())
+		if patches := uint32(1 << 31); count&patches != 0 {
+			putFlags(b, flagPatches)
+			count &^= patches
+		}
 		copy(b[envelopeSize:], id[:])
 		var n [12]byte
 		b = k.sealer(id[:], packInfo).Seal(b, nonce(&n, footerOrdinal), plain, b[:headerSize:headerSize])
@@ -90,6 +96,7 @@ func FuzzSealedFooter(f *testing.F) {
 
 func FuzzUnmarshalEntries(f *testing.F) {
 	f.Add(MarshalEntries([]Entry{{Kind: KindChunk, ID: chunker.ID{1}, Stored: 30, Raw: 14}}))
+	f.Add(MarshalEntries(newPatchWorld(f).entries))
 	f.Add(make([]byte, 3*entrySize))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		entries, err := UnmarshalEntries(b)
