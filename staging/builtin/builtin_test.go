@@ -93,7 +93,7 @@ func TestConformance(t *testing.T) {
 func TestProbe(t *testing.T) {
 	_, store := start(t)
 	got, err := store.Probe(t.Context())
-	if want := (s3store.Capabilities{IfAbsent: true, SignedChecksum: true, SignedSize: true}); err != nil || got != want {
+	if want := (s3store.Capabilities{IfAbsent: true, IfAbsentStatus: 412, SignedChecksum: true, SignedSize: true}); err != nil || got != want {
 		t.Errorf("probe: %+v, %v", got, err)
 	}
 }

@@ -31,21 +31,40 @@ func TestParseURL(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	good := s3store.Options{Endpoint: "https://h", Bucket: "b", AccessKey: "a", SecretKey: "s"}
-	for name, change := range map[string]func(*s3store.Options){
-		"no bucket": func(o *s3store.Options) { o.Bucket = "" }, "no credentials": func(o *s3store.Options) { o.SecretKey = "" },
-		"plain HTTP": func(o *s3store.Options) { o.Endpoint = "http://h" }, "prefix": func(o *s3store.Options) { o.Prefix = "a/../b" },
+	good := s3store.Options{Endpoint: "https://h", Bucket: "bucket", AccessKey: "a", SecretKey: "s"}
+	for name, c := range map[string]struct {
+		change func(*s3store.Options)
+		says   string
+	}{
+		"no bucket":      {func(o *s3store.Options) { o.Bucket = "" }, "no bucket"},
+		"bucket":         {func(o *s3store.Options) { o.Bucket = "my bucket" }, "correct the staging URL"},
+		"short bucket":   {func(o *s3store.Options) { o.Bucket = "b" }, "correct the staging URL"},
+		"no credentials": {func(o *s3store.Options) { o.SecretKey = "" }, "AWS_ACCESS_KEY_ID"},
+		"plain HTTP":     {func(o *s3store.Options) { o.Endpoint = "http://h" }, "without TLS"},
+		"looks local":    {func(o *s3store.Options) { o.Endpoint = "http://127.0.0.1.example.org:9000" }, "without TLS"},
+		"scheme":         {func(o *s3store.Options) { o.Endpoint = "ftp://127.0.0.1" }, "want https://"},
+		"prefix":         {func(o *s3store.Options) { o.Prefix = "a/../b" }, "prefix"},
 	} {
 		o := good
-		change(&o)
-		if _, err := s3store.New(o); err == nil {
-			t.Errorf("%s: was taken", name)
+		c.change(&o)
+		if _, err := s3store.New(o); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
+	}
+	for _, endpoint := range []string{"https://h", "http://127.0.0.1:9000", "http://[::1]:9000", "http://localhost"} {
+		o := good
+		o.Endpoint = endpoint
+		s, err := s3store.New(o)
+		if err != nil {
+			t.Errorf("%s: %v", endpoint, err)
+			continue
+		}
+		s.Close()
 	}
 }
 
 func TestUnreachable(t *testing.T) {
-	s, err := s3store.New(s3store.Options{Endpoint: "https://127.0.0.1:1", Bucket: "b", AccessKey: "a", SecretKey: "s"})
+	s, err := s3store.New(s3store.Options{Endpoint: "https://127.0.0.1:1", Bucket: "bucket", AccessKey: "a", SecretKey: "s"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 
 // Capabilities are what a server was seen to enforce. Staging needs all of them.
 type Capabilities struct {
-	IfAbsent       bool // If-None-Match: * is honoured, be it with 412 or 304
+	IfAbsent       bool // If-None-Match: * is honoured
+	IfAbsentStatus int  // with which a conditional PUT on a name that exists is refused: 412, from some old servers 304; 0 when not
 	SignedChecksum bool // a signed PUT with other bytes is refused
 	SignedSize     bool // a signed PUT of another length is refused
 }
@@ -37,9 +38,10 @@ func (s *Store) Probe(ctx context.Context) (_ Capabilities, err error) {
 	if err := s.Put(ctx, names[0], []byte("1"), once); err != nil {
 		return c, fmt.Errorf("probe staging: %w", err)
 	}
-	switch err := s.Put(ctx, names[0], []byte("2"), once); {
+	noted, lost := noting(ctx)
+	switch err := s.put(noted, names[0], []byte("2"), once); {
 	case errors.Is(err, staging.ErrExists):
-		c.IfAbsent = true
+		c.IfAbsent, c.IfAbsentStatus = true, int(lost.status.Load())
 	case err != nil:
 		return c, fmt.Errorf("probe staging: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/openmigrate/openmigrate/staging"
 )
@@ -36,6 +37,9 @@ func New(o Options) (*Store, error) {
 	if o.Bucket == "" {
 		return nil, errors.New("open staging: no bucket given")
 	}
+	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
+		return nil, fmt.Errorf("open staging: bucket %.70q: %w: correct the staging URL", o.Bucket, err)
+	}
 	if o.AccessKey == "" || o.SecretKey == "" {
 		return nil, errors.New("open staging: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	}
@@ -46,8 +50,11 @@ func New(o Options) (*Store, error) {
 		o.Region = "us-east-1"
 	}
 	u, err := url.Parse(o.Endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" {
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
 		return nil, fmt.Errorf("open staging: endpoint %.100q: want https://host:port", o.Endpoint)
+	}
+	if u.Scheme == "http" && !staging.IsLoopback(u.Hostname()) {
+		return nil, fmt.Errorf("open staging: endpoint %.100q: HTTP without TLS is for a server on this machine only: want https://host:port", o.Endpoint)
 	}
 	pool, err := o.pool()
 	if err != nil {
@@ -66,11 +73,11 @@ func New(o Options) (*Store, error) {
 	}
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds:           credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.Session),
-		Secure:          true,
+		Secure:          u.Scheme == "https",
 		Region:          o.Region,
-		Transport:       transport,
-		TrailingHeaders: true,
-		MaxRetries:      1, // retrying is a decorator's work
+		Transport:       noter{transport},
+		TrailingHeaders: true, // or else it refuses checksums, also those in headers
+		MaxRetries:      1,    // retrying is a decorator's work
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open staging: %w", err)
@@ -90,6 +97,7 @@ func (s *Store) Close() { s.transport.CloseIdleConnections() }
 
 // CreateBucket makes the bucket. It returns nil when it is there and is ours.
 func (s *Store) CreateBucket(ctx context.Context) error {
+	ctx, _ = noting(ctx)
 	err := s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{Region: s.region})
 	if code := minio.ToErrorResponse(err).Code; err == nil || code == "BucketAlreadyOwnedByYou" {
 		return nil
@@ -97,12 +105,20 @@ func (s *Store) CreateBucket(ctx context.Context) error {
 	return fmt.Errorf("create bucket %s: %w", s.bucket, s.mapped(ctx, err))
 }
 
-// Put implements staging.Store. The payload is not signed, TLS protects it; a CRC-32C trailer has the server check it.
+// Put implements staging.Store. The payload is not signed, TLS protects it; a CRC-32C has the server check it. It goes in a header, as
+// signed PUTs have it: trailers need a chunked encoding, and servers refuse unsigned ones without TLS.
 func (s *Store) Put(ctx context.Context, name string, body []byte, opts *staging.PutOptions) error {
+	ctx, _ = noting(ctx)
+	return s.put(ctx, name, body, opts)
+}
+
+// put is Put under a context of noting.
+func (s *Store) put(ctx context.Context, name string, body []byte, opts *staging.PutOptions) error {
 	if err := staging.CheckName(name); err != nil {
 		return fmt.Errorf("put: %w", err)
 	}
-	o := minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true, Checksum: minio.ChecksumCRC32C}
+	o := minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true,
+		UserMetadata: map[string]string{"x-amz-checksum-crc32c": encoded(staging.Checksum(body))}}
 	if opts != nil && opts.IfAbsent {
 		o.SetMatchETagExcept("*")
 	}
@@ -121,13 +137,21 @@ func (s *Store) Get(ctx context.Context, name string, off, length int64) (io.Rea
 		_, err := s.Stat(ctx, name)
 		return io.NopCloser(strings.NewReader("")), err
 	}
+	ctx, _ = noting(ctx)
 	var o minio.GetObjectOptions
-	if off > 0 || length > 0 {
+	ranged := off > 0 || length > 0
+	if ranged {
 		o.Set("Range", staging.RangeHeader(off, length))
 	}
-	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+name, o)
+	body, _, header, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+name, o)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", name, s.mapped(ctx, err))
+	}
+	if ranged {
+		if err := staging.CheckRange(header, off, length); err != nil {
+			_ = body.Close() // unread: it is of no use
+			return nil, fmt.Errorf("get %s from %s: %w", name, s.host, err)
+		}
 	}
 	return staging.LimitBody(ctx, body, length), nil
 }
@@ -137,6 +161,7 @@ func (s *Store) Stat(ctx context.Context, name string) (staging.Info, error) {
 	if err := staging.CheckName(name); err != nil {
 		return staging.Info{}, fmt.Errorf("stat: %w", err)
 	}
+	ctx, _ = noting(ctx)
 	i, err := s.client.StatObject(ctx, s.bucket, s.prefix+name, minio.StatObjectOptions{})
 	if err != nil {
 		return staging.Info{}, fmt.Errorf("stat %s: %w", name, s.mapped(ctx, err))
@@ -146,6 +171,7 @@ func (s *Store) Stat(ctx context.Context, name string) (staging.Info, error) {
 
 // List implements staging.Store.
 func (s *Store) List(ctx context.Context, prefix, after string, fn func(staging.Info) error) error {
+	ctx, _ = noting(ctx)
 	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
 	if after != "" {
 		o.StartAfter = s.prefix + after
@@ -169,6 +195,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := staging.CheckName(name); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
+	ctx, _ = noting(ctx)
 	err := s.client.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
 	if err != nil {
 		if err = s.mapped(ctx, err); errors.Is(err, staging.ErrNotFound) {
@@ -187,7 +214,7 @@ func (s *Store) SignPut(ctx context.Context, name string, o staging.SignPut) (st
 	h := http.Header{
 		"Content-Length":        {strconv.FormatInt(o.Size, 10)},
 		"If-None-Match":         {"*"},
-		"X-Amz-Checksum-Crc32c": {base64.StdEncoding.EncodeToString(o.CRC32C[:])},
+		"X-Amz-Checksum-Crc32c": {encoded(o.CRC32C)},
 	}
 	u, err := s.client.PresignHeader(ctx, http.MethodPut, s.bucket, s.prefix+name, o.Valid, nil, h)
 	if err != nil {
@@ -195,6 +222,8 @@ func (s *Store) SignPut(ctx context.Context, name string, o staging.SignPut) (st
 	}
 	return staging.SignedRequest{URL: u.String(), Header: h}, nil
 }
+
+func encoded(c staging.CRC32C) string { return base64.StdEncoding.EncodeToString(c[:]) }
 
 // SignGet implements staging.Signer.
 func (s *Store) SignGet(ctx context.Context, name string, valid time.Duration) (staging.SignedRequest, error) {
@@ -206,28 +235,6 @@ func (s *Store) SignGet(ctx context.Context, name string, valid time.Duration) (
 		return staging.SignedRequest{}, fmt.Errorf("sign get %s: %w", name, err)
 	}
 	return staging.SignedRequest{URL: u.String()}, nil
-}
-
-// mapped turns an error of the S3 client into one that wraps a sentinel, without the request's URL.
-func (s *Store) mapped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var res minio.ErrorResponse
-	if errors.As(err, &res) && res.StatusCode != 0 {
-		switch res.Code {
-		case "NoSuchBucket":
-			return fmt.Errorf("%w: there is no bucket %s at %s: create it or correct the staging URL", staging.ErrDenied, s.bucket, s.host)
-		case "InvalidAccessKeyId", "SignatureDoesNotMatch", "XAdminUserNotFound": // the last is versitygw's, with 404
-			return fmt.Errorf("%w: %s does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", staging.ErrDenied, s.host)
-		}
-		return fmt.Errorf("%w: status %d %.80s", staging.ErrorFor(res.StatusCode, res.Code), res.StatusCode, res.Code)
-	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	return fmt.Errorf("%w: %s does not answer: %w", staging.ErrTemporary, s.host, err)
 }
 
 var (
