@@ -63,7 +63,8 @@ type Location struct {
 }
 
 // LocationSize is the encoded size of a Location: found u8, kind u8, codec u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32,
-// pack 32 bytes, all little-endian. All is 0 when found is. The id is the one asked for, in order, and not repeated.
+// pack 32 bytes, all little-endian. All is 0 when found is. The id is the one asked for, in order, and not repeated. After all
+// locations come the bases of those that are patches, 32 bytes each, in order.
 const LocationSize = 20 + 32
 
 // EncodeLocations concatenates locs.
@@ -81,16 +82,23 @@ func EncodeLocations(dst []byte, locs []Location) []byte {
 		}
 		dst = append(dst, b[:]...)
 	}
+	for i := range locs {
+		if l := &locs[i]; l.Found && l.Entry.IsPatch() {
+			dst = append(dst, l.Entry.Base[:]...)
+		}
+	}
 	return dst
 }
 
 // DecodeLocations reads the answer to a resolve of ids: what EncodeLocations writes, and no other form of it. Whether an
 // entry is within its limits is for whoever opens it to check.
 func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
-	if len(b) != len(ids)*LocationSize {
-		return nil, fmt.Errorf("decode locations: %d bytes for %d ids, want %d", len(b), len(ids), len(ids)*LocationSize)
+	bases := len(b) - len(ids)*LocationSize
+	if bases < 0 || bases > len(ids)*chunker.IDSize {
+		return nil, fmt.Errorf("decode locations: %d bytes for %d ids, want %d and a base for each patch", len(b), len(ids), len(ids)*LocationSize)
 	}
 	locs := make([]Location, len(ids))
+	patches := 0
 	for i := range locs {
 		r := b[i*LocationSize:][:LocationSize]
 		if r[0] == 0 && [LocationSize]byte(r) == [LocationSize]byte{} {
@@ -107,6 +115,19 @@ func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
 			Stored: binary.LittleEndian.Uint32(r[12:]), Raw: binary.LittleEndian.Uint32(r[16:]),
 		}
 		copy(l.Pack[:], r[20:])
+		if l.Entry.IsPatch() {
+			patches++
+		}
+	}
+	if bases != patches*chunker.IDSize {
+		return nil, fmt.Errorf("decode locations: %d bytes of bases for %d patches", bases, patches)
+	}
+	b = b[len(b)-bases:]
+	for i := range locs {
+		if l := &locs[i]; l.Entry.IsPatch() {
+			l.Entry.Base = chunker.ID(b[:chunker.IDSize])
+			b = b[chunker.IDSize:]
+		}
 	}
 	return locs, nil
 }

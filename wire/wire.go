@@ -176,6 +176,7 @@ type Session struct {
 	Parent    string       `json:"parent,omitempty"`
 	Lost      []string     `json:"lost,omitempty"` // chunk or node ids whose stored copy is damaged: offer them although the base has them
 	Lease     SessionLease `json:"lease"`
+	Patches   bool         `json:"patches,omitempty"` // the master takes packs with patches
 }
 
 // SessionLease says until when a session lives unless it is renewed. TTL counts from the answer, whatever the clocks say.
@@ -261,6 +262,8 @@ type Job struct {
 type JobPack struct {
 	ID   string `json:"id"`
 	Size int64  `json:"size"`
+	// Contents is the SHA-256 of format.MarshalEntries of the entries that the master knows: the pack must list the same. Empty: unknown.
+	Contents []byte `json:"contents,omitempty"`
 }
 
 // Restpoint is what a reader needs to trust one: the object as it is in the bucket, and the keys that must have signed it.

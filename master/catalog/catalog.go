@@ -120,7 +120,7 @@ func (c *Catalog) prepare(w store.Writer) error {
 	case version > tablesVersion:
 		return wire.NewProblem(500, wire.CodeNewerVersion, "the database has version %d, this master knows %d", version, tablesVersion).
 			WithNext("use the newer master")
-	case version == 0:
+	case version < tablesVersion:
 		if err := putUint(w, tableMeta, metaVersion, tablesVersion); err != nil {
 			return err
 		}

@@ -137,7 +137,7 @@ func (c *Catalog) cleanSome(w store.Writer, session string) (more, queued bool, 
 		if err := putPack(w, p); err != nil {
 			return false, false, err
 		}
-		if prove = append(prove, wire.JobPack{ID: p.ID.String(), Size: p.Size}); len(prove) == proveBatch {
+		if prove = append(prove, p.job()); len(prove) == proveBatch {
 			if err := flush(); err != nil {
 				return false, false, err
 			}

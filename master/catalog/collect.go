@@ -167,7 +167,7 @@ func (c *Catalog) ForgetPack(ctx context.Context, seq uint64) error {
 		part := ids[:min(len(ids), forgetBatch)]
 		err := c.db.Update(ctx, func(w store.Writer) error {
 			for i := range part {
-				if err := w.Delete(tableIndex, indexKey(number, &part[i], seq)); err != nil {
+				if err := forgetEntry(w, number, &part[i], seq); err != nil {
 					return err
 				}
 			}
@@ -181,4 +181,26 @@ func (c *Catalog) ForgetPack(ctx context.Context, seq uint64) error {
 	return c.db.Update(ctx, func(w store.Writer) error {
 		return errors.Join(w.Delete(tablePackContents, u64(seq)), w.Delete(tablePackIDs, p.ID[:]), w.Delete(tablePacks, u64(seq)))
 	})
+}
+
+// forgetEntry deletes the rows of one entry; those that are gone already do not matter.
+func forgetEntry(w store.Writer, project uint32, id *chunker.ID, pack uint64) error {
+	key := indexKey(project, id, pack)
+	v, err := w.Get(tableIndex, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	x, err := decodeIndexRow(key, v)
+	if err != nil {
+		return err
+	}
+	if x.entry.IsPatch() {
+		if err := w.Delete(tablePatches, patchKey(project, &x.entry.Base, id, pack)); err != nil {
+			return err
+		}
+	}
+	return w.Delete(tableIndex, key)
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 
 // CommitPack makes a pack that the session put into the bucket live, and its entries part of the index. entries is what
 // format.MarshalEntries wrote. They are taken on trust until the pack is proven, which is why only this machine is offered
-// them. It is idempotent.
+// them. The base of every patch must be in a pack that this machine may use, which is pinned; else CodeMissing. It is idempotent.
 func (c *Catalog) CommitPack(ctx context.Context, machine, session string, pack format.PackID, entries []byte) error {
 	list, err := format.UnmarshalEntries(entries)
 	if err != nil {
@@ -54,10 +55,13 @@ func (c *Catalog) CommitPack(ctx context.Context, machine, session string, pack 
 			return err
 		}
 		if p.State == PackLive {
-			return sameContents(w, p, list)
+			return sameContents(w, p, list, sha256.Sum256(entries))
 		}
 		project, err := getProject(w, p.Project)
 		if err != nil {
+			return err
+		}
+		if err := pinBases(w, project.Number, s, list); err != nil {
 			return err
 		}
 		if err := putIndex(w, project.Number, p.Seq, list); err != nil {
@@ -65,6 +69,7 @@ func (c *Catalog) CommitPack(ctx context.Context, machine, session string, pack 
 		}
 		now := c.clock.Now()
 		p.State, p.Entries, p.Committed, p.Changed = PackLive, len(list), now, now
+		p.Contents = sha256.Sum256(entries)
 		if err := putPack(w, p); err != nil {
 			return err
 		}
@@ -123,7 +128,13 @@ func checkEntries(p *Pack, list []format.Entry) error {
 }
 
 // sameContents lets a commit that is repeated pass.
-func sameContents(r store.Reader, p *Pack, list []format.Entry) error {
+func sameContents(r store.Reader, p *Pack, list []format.Entry, contents [32]byte) error {
+	if p.Contents == contents {
+		return nil
+	}
+	if p.Contents != [32]byte{} {
+		return wire.NewProblem(409, wire.CodeConflict, "pack %s was committed with other entries", p.ID)
+	}
 	b, err := r.Get(tablePackContents, u64(p.Seq))
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -64,7 +65,8 @@ func (c *Catalog) ImportPacks(ctx context.Context, project string, packs []PackI
 			now := c.clock.Now()
 			p := &Pack{
 				ID: in.ID, Seq: seq, Project: project, Size: in.Size, State: PackLive, Entries: len(in.Entries),
-				Epoch: epoch, Committed: in.Modified, Changed: now,
+				Contents: sha256.Sum256(format.MarshalEntries(in.Entries)),
+				Epoch:    epoch, Committed: in.Modified, Changed: now,
 				URLUntil: now.Add(c.opt.URLValid), // the master that signed for it may have done so a moment ago
 			}
 			if err := putUint(w, tablePackIDs, p.ID[:], seq); err != nil {
@@ -196,7 +198,7 @@ func (c *Catalog) proveImported(ctx context.Context, project string, seqs []uint
 			if err := putPack(w, p); err != nil {
 				return err
 			}
-			j.Packs = append(j.Packs, wire.JobPack{ID: p.ID.String(), Size: p.Size})
+			j.Packs = append(j.Packs, p.job())
 		}
 		if queued = len(j.Packs); queued == 0 {
 			return nil

@@ -13,7 +13,7 @@ import (
 // The chunk index has one row for each entry of each pack:
 //
 //	key:   project number u32, id [32], pack seq u64
-//	value: kind u8, codec u8, flags u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32
+//	value: kind u8, codec u8, flags u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32, and of a patch its base [32]
 //
 // big-endian. One id may be in several packs.
 const (
@@ -49,11 +49,18 @@ func (x *indexRow) append(dst []byte) []byte {
 	for _, v := range []uint32{x.entry.Ordinal, x.entry.Offset, x.entry.Stored, x.entry.Raw} {
 		dst = binary.BigEndian.AppendUint32(dst, v)
 	}
+	if x.entry.IsPatch() {
+		dst = append(dst, x.entry.Base[:]...)
+	}
 	return dst
 }
 
 func decodeIndexRow(key, value []byte) (indexRow, error) {
-	if len(key) != indexKeySize || len(value) != indexRowSize {
+	want := indexRowSize
+	if len(value) > 1 && chunker.Codec(value[1]) == chunker.Patch {
+		want += chunker.IDSize
+	}
+	if len(key) != indexKeySize || len(value) != want {
 		return indexRow{}, fmt.Errorf("read index row: key of %d and value of %d bytes", len(key), len(value))
 	}
 	x := indexRow{
@@ -66,6 +73,7 @@ func decodeIndexRow(key, value []byte) (indexRow, error) {
 		},
 	}
 	copy(x.entry.ID[:], key[4:])
+	copy(x.entry.Base[:], value[indexRowSize:])
 	return x, nil
 }
 
@@ -78,10 +86,15 @@ type lookup struct {
 	row     indexRow
 	fn      func(x *indexRow, p *Pack) (done bool, err error)
 	visit   func(k, v []byte) error // l.one, made once: an offer calls it thousands of times
+	bases   *lookup                 // for eachBase; nil until then
 }
 
 func newLookup(r store.Reader, project uint32) *lookup {
-	l := &lookup{r: r, project: project, packs: newPackCache(r), key: make([]byte, 0, indexKeySize)}
+	return newLookupIn(r, project, newPackCache(r))
+}
+
+func newLookupIn(r store.Reader, project uint32, packs *packCache) *lookup {
+	l := &lookup{r: r, project: project, packs: packs, key: make([]byte, 0, indexKeySize)}
 	l.visit = l.one
 	return l
 }
@@ -122,7 +135,7 @@ func putIndex(w store.Writer, project uint32, pack uint64, entries []format.Entr
 	}
 	order := slices.Clone(entries)
 	slices.SortFunc(order, func(a, b format.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	rows := make([]byte, 0, len(order)*indexRowSize)
+	rows := make([]byte, 0, len(order)*(indexRowSize+chunker.IDSize))
 	for i := range order {
 		x := indexRow{pack: pack, entry: order[i]}
 		start := len(rows)
@@ -131,7 +144,7 @@ func putIndex(w store.Writer, project uint32, pack uint64, entries []format.Entr
 			return err
 		}
 	}
-	return nil
+	return putPatches(w, project, pack, order)
 }
 
 // packContents returns the ids of a pack's entries in the order in which they are stored.

@@ -58,8 +58,8 @@ func (c *Catalog) RenewJob(ctx context.Context, holder, id string, p wire.Progre
 	return lease, nil
 }
 
-// JobURLs gives the holder of a job the right to read packs: those of a prove job, or those that readers of its machine's restpoints may be
-// sent to. For any other the URL is empty.
+// JobURLs gives the holder of a job the right to read packs: those of a prove job, and those that readers of its machine's restpoints may be
+// sent to, in which the bases of its patches are. For any other the URL is empty.
 func (c *Catalog) JobURLs(ctx context.Context, holder, id string, req wire.URLRequest) (wire.URLResponse, error) {
 	if len(req.Packs) > wire.MaxURLs {
 		return wire.URLResponse{}, badRequest("%d packs in one request, at most %d", len(req.Packs), wire.MaxURLs)
@@ -83,7 +83,7 @@ func (c *Catalog) JobURLs(ctx context.Context, holder, id string, req wire.URLRe
 			if err != nil {
 				return err
 			}
-			if p.Project == j.Project && j.reads(p) {
+			if p.Project == j.Project && (j.reads(p) || p.readable(j.Machine)) {
 				names[i] = pack.Name()
 			}
 		}
@@ -126,8 +126,8 @@ func (c *Catalog) JobResolve(ctx context.Context, holder, id string, ids []chunk
 	if j.Kind != wire.JobProve {
 		return c.ResolveFor(ctx, j.Project, j.Machine, ids)
 	}
-	// A prove job is after the copy in its own packs, whatever others there are.
-	return c.resolve(ctx, j.Project, j.reads, ids)
+	// A prove job knows its own packs, and asks for the bases of patches.
+	return c.resolve(ctx, j.Project, func(p *Pack) bool { return j.reads(p) || p.readable(j.Machine) }, ids)
 }
 
 // JobQuarantine takes what the holder of a job found damaged.

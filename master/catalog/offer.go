@@ -27,20 +27,20 @@ func (c *Catalog) Offer(ctx context.Context, machine, session string, ids []chun
 	slices.SortFunc(order, func(a, b int) int { return slices.Compare(ids[a][:], ids[b][:]) })
 
 	known := wire.NewBitmap(len(ids))
-	var open []int // places in ids that are known if a pack is pinned
+	var open []int // places in ids that are known if packs are pinned
 	err := c.db.View(ctx, func(r store.Reader) error {
 		o, err := c.newOffer(r, machine, session)
 		if err != nil {
 			return err
 		}
 		for _, i := range order {
-			p, err := o.find(&ids[i])
+			found, err := o.find(&ids[i])
 			switch {
 			case err != nil:
 				return err
-			case ids[i].IsZero() || p != nil && o.pinned[p.Seq]:
+			case ids[i].IsZero() || found.pinned:
 				known.Set(i)
-			case p != nil:
+			case found.pack != nil:
 				open = append(open, i)
 			}
 		}
@@ -62,18 +62,20 @@ func (c *Catalog) Offer(ctx context.Context, machine, session string, ids []chun
 				return err
 			}
 			for _, i := range open {
-				p, err := o.find(&ids[i])
+				copy, err := o.find(&ids[i])
 				if err != nil {
 					return err
 				}
-				if p == nil {
+				if copy.pack == nil {
 					continue
 				}
-				if !o.pinned[p.Seq] {
-					if err := pin(w, session, p, epoch); err != nil {
+				if err := o.pin(w, copy.pack, epoch); err != nil {
+					return err
+				}
+				if copy.base != nil {
+					if err := o.pin(w, copy.base, epoch); err != nil {
 						return err
 					}
-					o.pinned[p.Seq] = true
 				}
 				found = append(found, i)
 			}
@@ -99,7 +101,7 @@ type offer struct {
 	machine string
 	pinned  map[uint64]bool // by pack seq, as far as it was asked
 	pinKey  []byte
-	best    *Pack                                    // found by find
+	best    known                                    // found by find
 	choose  func(x *indexRow, p *Pack) (bool, error) // o.consider, made once
 }
 
@@ -121,28 +123,65 @@ func newSessionLookup(r store.Reader, project uint32, s *Session) *offer {
 	return o
 }
 
-// find returns the pack that makes an id known, one that is pinned already if there is one, or nil.
-func (o *offer) find(id *chunker.ID) (*Pack, error) {
-	if id.IsZero() {
-		return nil, nil
+// known is what makes an id known: the pack that it is in, and the one that its base is in if it is a patch.
+type known struct {
+	pack, base *Pack
+	pinned     bool // both
+}
+
+// better reports whether a is to be chosen over b: pinned, then in full, then proven.
+func (a *known) better(b *known) bool {
+	switch {
+	case b.pack == nil || a.pinned != b.pinned:
+		return b.pack == nil || a.pinned
+	case (a.base == nil) != (b.base == nil):
+		return a.base == nil
 	}
-	o.best = nil
+	return b.pack.Proven.IsZero()
+}
+
+// find returns what makes an id known, packs that are pinned already if there are such; a nil pack when it is not.
+func (o *offer) find(id *chunker.ID) (known, error) {
+	o.best = known{}
+	if id.IsZero() {
+		return o.best, nil
+	}
 	err := o.each(id, o.choose)
 	return o.best, err
 }
 
-func (o *offer) consider(_ *indexRow, p *Pack) (done bool, err error) {
+func (o *offer) consider(x *indexRow, p *Pack) (done bool, err error) {
 	if !p.usable(o.machine) {
 		return false, nil
 	}
-	pinned, err := o.isPinned(p.Seq)
-	if err != nil {
+	k := known{pack: p}
+	if k.pinned, err = o.isPinned(p.Seq); err != nil {
 		return false, err
 	}
-	if pinned || o.best == nil || o.best.Proven.IsZero() {
-		o.best = p
+	if x.entry.IsPatch() {
+		if k.base, err = o.basePack(&x.entry); err != nil || k.base == nil {
+			return false, err
+		}
+		pinned, err := o.isPinned(k.base.Seq)
+		if err != nil {
+			return false, err
+		}
+		k.pinned = k.pinned && pinned
 	}
-	return pinned, nil
+	if k.better(&o.best) {
+		o.best = k
+	}
+	return k.pinned, nil
+}
+
+// pin pins a pack unless it is.
+func (o *offer) pin(w store.Writer, p *Pack, epoch uint64) error {
+	pinned, err := o.isPinned(p.Seq)
+	if err != nil || pinned {
+		return err
+	}
+	o.pinned[p.Seq] = true
+	return pin(w, o.session, p, epoch)
 }
 
 func (o *offer) isPinned(pack uint64) (bool, error) {

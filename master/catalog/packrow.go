@@ -8,6 +8,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
 )
 
 // PackState is where a pack stands:
@@ -53,6 +54,9 @@ type Pack struct {
 	CRC32C  staging.CRC32C
 	State   PackState
 	Entries int
+	// Contents is the SHA-256 of format.MarshalEntries of what is in the index: a proof is good for that and nothing else. Zero in a row
+	// of version 1.
+	Contents [32]byte
 	// Epoch is the collector's epoch in which the pack was announced or pinned last: see BeginCollection.
 	Epoch     uint64
 	Committed time.Time // zero until then
@@ -73,10 +77,19 @@ func (p *Pack) readable(machine string) bool {
 	return p.usable(machine) || p.State == PackLive && p.Machine == ""
 }
 
+// job is p as a prove job names it.
+func (p *Pack) job() wire.JobPack {
+	q := wire.JobPack{ID: p.ID.String(), Size: p.Size}
+	if p.Contents != [32]byte{} {
+		q.Contents = p.Contents[:]
+	}
+	return q
+}
+
 // A pack's row is binary, because an offer reads thousands:
 //
-//	version u8 = 1, state u8, prove job u8, 0 u8, entries u32, size u64, epoch u64, committed i64, proven i64, changed i64, URL until i64,
-//	pack id [32], CRC-32C [4], then project, machine and session, each length u8 and bytes
+//	version u8 = 2, state u8, prove job u8, 0 u8, entries u32, size u64, epoch u64, committed i64, proven i64, changed i64, URL until i64,
+//	pack id [32], CRC-32C [4], contents [32] (not in version 1), then project, machine and session, each length u8 and bytes
 //
 // big-endian; times are nanoseconds since 1970, 0 for none.
 const packRowFixed = 8 + 6*8 + 32 + 4
@@ -86,7 +99,7 @@ func appendPack(dst []byte, p *Pack) []byte {
 	if p.ProveJob {
 		flag = 1
 	}
-	dst = append(dst, 1, byte(p.State), flag, 0)
+	dst = append(dst, 2, byte(p.State), flag, 0)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(p.Entries))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Size))
 	dst = binary.BigEndian.AppendUint64(dst, p.Epoch)
@@ -99,6 +112,7 @@ func appendPack(dst []byte, p *Pack) []byte {
 	}
 	dst = append(dst, p.ID[:]...)
 	dst = append(dst, p.CRC32C[:]...)
+	dst = append(dst, p.Contents[:]...)
 	for _, s := range []string{p.Project, p.Machine, p.Session} {
 		dst = append(dst, byte(len(s)))
 		dst = append(dst, s...)
@@ -112,7 +126,7 @@ func decodePack(seq uint64, b []byte) (*Pack, error) {
 
 // decodePackInto makes strings with text.
 func decodePackInto(p *Pack, seq uint64, b []byte, text func([]byte) string) (*Pack, error) {
-	if len(b) < packRowFixed || b[0] != 1 {
+	if len(b) < packRowFixed || b[0] != 1 && (b[0] != 2 || len(b) < packRowFixed+32) {
 		return nil, fmt.Errorf("read row of pack %d: %d bytes that are no such row", seq, len(b))
 	}
 	*p = Pack{
@@ -128,6 +142,9 @@ func decodePackInto(p *Pack, seq uint64, b []byte, text func([]byte) string) (*P
 	copy(p.ID[:], b[56:])
 	copy(p.CRC32C[:], b[88:])
 	rest := b[packRowFixed:]
+	if b[0] == 2 {
+		rest = rest[copy(p.Contents[:], rest):]
+	}
 	for _, s := range []*string{&p.Project, &p.Machine, &p.Session} {
 		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
 			return nil, fmt.Errorf("read row of pack %d: it is cut short", seq)

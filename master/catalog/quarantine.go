@@ -99,8 +99,16 @@ func (c *Catalog) quarantine(w store.Writer, project *Project, d *wire.Damage) e
 			return err
 		}
 	}
-	c.log.Error("stored data is damaged", "pack", d.Pack, "id", d.ID, "lost", len(lost), "reason", cut(d.Reason))
-	return c.tellDamage(w, p, len(lost), d)
+	count := len(lost)
+	for i := 0; i < len(ids) && count <= maxLost; i++ {
+		n, err := losePatches(w, l, &ids[i])
+		if err != nil {
+			return err
+		}
+		count += n
+	}
+	c.log.Error("stored data is damaged", "pack", d.Pack, "id", d.ID, "lost", count, "reason", cut(d.Reason))
+	return c.tellDamage(w, p, count, d)
 }
 
 // tellDamage shows the operator what happened, at the machine that wrote the pack.
@@ -151,15 +159,33 @@ func anyLost(r store.Reader, project uint32) (bool, error) {
 // foundIn takes the ids of a pack that was proven off the list of lost ones, but for those that are damaged in it, too. Until a pack is
 // proven the copy in it may be anything.
 func foundIn(w store.Writer, project uint32, p *Pack, ids []chunker.ID) error {
+	l := newLookup(w, project)
 	for i := range ids {
-		v, err := w.Get(tableIndex, indexKey(project, &ids[i], p.Seq))
+		key := indexKey(project, &ids[i], p.Seq)
+		v, err := w.Get(tableIndex, key)
 		if err != nil {
 			return fmt.Errorf("read index row of %s: %w", ids[i], err)
 		}
-		if len(v) == indexRowSize && v[2]&flagDamaged != 0 {
+		x, err := decodeIndexRow(key, v)
+		if err != nil {
+			return err
+		}
+		if x.damaged {
 			continue
 		}
+		if ok, err := l.complete(&x.entry, (*Pack).isProven); err != nil || !ok {
+			if err != nil {
+				return err
+			}
+			continue // its base has yet to be proven
+		}
 		if err := w.Delete(tableLost, lostKey(project, &ids[i])); err != nil {
+			return err
+		}
+		if x.entry.IsPatch() {
+			continue
+		}
+		if err := findPatches(w, l, &ids[i]); err != nil {
 			return err
 		}
 	}

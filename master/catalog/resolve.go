@@ -8,8 +8,8 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// Resolve says where ids are stored: in proven packs where there are any, else in any live one. Places that are
-// quarantined, tombstoned or damaged are never given. At most wire.MaxOffer ids.
+// Resolve says where ids are stored: in full where they are, else as a patch of which the base is there in full; of these in proven packs where there are any,
+// else in any live one. Places that are quarantined, tombstoned or damaged are never given. At most wire.MaxOffer ids.
 func (c *Catalog) Resolve(ctx context.Context, project string, ids []chunker.ID) ([]wire.Location, error) {
 	return c.resolve(ctx, project, func(p *Pack) bool { return p.State == PackLive }, ids)
 }
@@ -44,18 +44,27 @@ func (c *Catalog) resolve(ctx context.Context, project string, allowed func(*Pac
 	return locs, err
 }
 
-// locate finds the best place of an id: proven before unproven.
+// locate finds the best place of an id: full before patch, then proven before unproven.
 func (l *lookup) locate(id *chunker.ID, allowed func(*Pack) bool) (wire.Location, error) {
 	var loc wire.Location
+	best := 0
 	err := l.each(id, func(x *indexRow, p *Pack) (bool, error) {
-		if !allowed(p) {
+		rank := 1
+		if !p.Proven.IsZero() {
+			rank++
+		}
+		if !x.entry.IsPatch() {
+			rank += 2
+		}
+		if rank <= best || !allowed(p) {
 			return false, nil
 		}
-		proven := !p.Proven.IsZero()
-		if !loc.Found || proven {
-			loc = wire.Location{Found: true, Pack: p.ID, Entry: x.entry}
+		ok, err := l.complete(&x.entry, allowed)
+		if err != nil || !ok {
+			return false, err
 		}
-		return proven, nil
+		loc, best = wire.Location{Found: true, Pack: p.ID, Entry: x.entry}, rank
+		return rank == 4, nil
 	})
 	return loc, err
 }

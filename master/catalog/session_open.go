@@ -101,7 +101,7 @@ func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.Sess
 	if s.Parent == "" {
 		lost = nil // all is offered anyway
 	}
-	return wire.Session{ID: s.ID, Restpoint: s.Restpoint, Parent: s.Parent, Lost: lost, Lease: c.sessionLease()}, nil
+	return wire.Session{ID: s.ID, Restpoint: s.Restpoint, Parent: s.Parent, Lost: lost, Lease: c.sessionLease(), Patches: true}, nil
 }
 
 func (c *Catalog) sessionLease() wire.SessionLease {

@@ -11,8 +11,9 @@ import (
 	"github.com/openmigrate/openmigrate/master/store"
 )
 
-// tablesVersion is the version of all tables together. A store without one is new.
-const tablesVersion = 1
+// tablesVersion is the version of all tables together. A store without one is new. Since 2 there are patches; rows of 1 are good as
+// they are.
+const tablesVersion = 2
 
 // Tables whose values are not JSON, or that are indexes without a type of their own. DESIGN.md lists all.
 const (
@@ -25,6 +26,7 @@ const (
 	tablePackIDs        = "pack_ids"           // pack id → pack seq
 	tablePackContents   = "pack_contents"      // pack seq → ids of its entries, in order
 	tableIndex          = "index"              // project number, id, pack seq → indexRow (see index.go)
+	tablePatches        = "patches"            // project number, base, id, pack seq → nothing (see patch.go)
 	tableLost           = "lost"               // project number, id → nothing
 	tableMachineRest    = "machine_restpoints" // machine 0 sequence → restpoint
 	tableObjects        = "restpoint_objects"  // restpoint → the countersigned object

@@ -106,15 +106,25 @@ func missingProblem(format string, args ...any) *wire.Problem {
 		WithNext("offer them, send what is not known, and commit again; if that does not help, open a session without a parent")
 }
 
-// has reports whether an id is in a live pack that the session has pinned.
+// has reports whether an id is in a live pack that the session has pinned, and if it is a patch its base as well.
 func (o *offer) has(w *wanted) (bool, error) {
 	ok := false
 	err := o.each(&w.id, func(x *indexRow, p *Pack) (bool, error) {
 		if !p.usable(o.machine) || x.entry.Kind != w.kind || w.raw != 0 && int(x.entry.Raw) != w.raw {
 			return false, nil
 		}
-		var err error
-		ok, err = o.isPinned(p.Seq)
+		pinned, err := o.isPinned(p.Seq)
+		if err != nil || !pinned {
+			return false, err
+		}
+		if ok = !x.entry.IsPatch(); ok {
+			return true, nil
+		}
+		base, err := o.basePack(&x.entry)
+		if err != nil || base == nil {
+			return false, err
+		}
+		ok, err = o.isPinned(base.Seq)
 		return ok, err
 	})
 	return ok, err
