@@ -118,12 +118,19 @@ func (p *pool[T]) put(v T) {
 	p.left <- struct{}{}
 }
 
-// span is one read of a disk and what became of its chunks. Its raw buffer goes back when the last of its users lets go.
+// span is one read of a disk and what became of its chunks. Its raw buffer goes back when the last of its users lets go. Or it is a message
+// to the sequencer: of a hole, that a disk is complete, or a wish to hear when all before it is done.
 type span struct {
-	d     *disk
-	first int64 // index of its first chunk
-	n     int   // chunks
-	raw   []byte
+	d       *disk
+	from    source.Reader
+	first   int64 // index of its first chunk
+	n       int   // chunks
+	hole    int64 // chunks that need not be read to know that they are zero
+	last    bool  // the tree can be made
+	drained chan struct{}
+
+	raw   []byte // nil until it is read
+	back  func() // takes raw back; nil: it belongs to the pool
 	ids   [spanSize / chunker.MinSize]chunker.ID
 	eager [spanSize / chunker.MinSize]*item // chunks that are compressed already
 	err   error
@@ -149,4 +156,57 @@ type filter [1 << 14]atomic.Uint64
 func (f *filter) add(id *chunker.ID) bool {
 	v := binary.LittleEndian.Uint64(id[8:])
 	return f[binary.LittleEndian.Uint64(id[:])%uint64(len(f))].Swap(v) == v
+}
+
+// frozenBytes is how much can be read while file systems are frozen: into pack buffers, which nobody needs then but one.
+const frozenBytes = (packs - 1) * format.PackTarget
+
+// room is memory that is borrowed from the packs.
+type room struct {
+	pool  *pool[[]byte]
+	parts [][]byte
+	used  []int // bytes of each part
+	users atomic.Int32
+}
+
+// borrow waits for all packs but one.
+func (b *Buffers) borrow(ctx context.Context) (*room, error) {
+	m := &room{pool: b.packs, used: make([]int, packs-1)}
+	for range packs - 1 {
+		p, err := b.packs.get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.parts = append(m.parts, p[:cap(p)])
+	}
+	return m, nil
+}
+
+func (m *room) reset() { clear(m.used) }
+
+// take returns n bytes at an address that suits direct reads, or nil when there is no room left.
+func (m *room) take(n int) []byte {
+	for i, p := range m.parts {
+		at := m.used[i] + source.Misaligned(p[m.used[i]:])
+		if at+n <= len(p) {
+			m.used[i] = at + n
+			return p[at : at+n : at+n]
+		}
+	}
+	return nil
+}
+
+// giveBack returns the memory when users have called release, at once if there are none.
+func (m *room) giveBack(users int) {
+	m.users.Store(int32(users) + 1)
+	m.release()
+}
+
+func (m *room) release() {
+	if m.users.Add(-1) > 0 {
+		return
+	}
+	for _, p := range m.parts {
+		m.pool.put(p[:0])
+	}
 }

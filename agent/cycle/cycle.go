@@ -3,8 +3,13 @@
 //	            ┌── scan ──┐              ┌─ compress ─┐
 //	extents ──► │ workers  │ ─ in order ─►│  workers   │ ─ in order ─► packer ─► uploaders ─► commit
 //	            └──────────┘   sequencer  └────────────┘
-//	             read, zero    base, tree,               seal          PUT, commit pack
-//	             test, hash    offer
+//	             read, zero    base, offer               seal          PUT, commit pack
+//	             test, hash    (tree at the end)
+//
+// A disk is read in passes. The first reads all of it, or what a tracker says was written since the base. Each later one reads what was
+// written while the one before it ran. When little is left the machine's file systems are frozen, the rest is read into memory, they
+// are thawed, and the rest is sent: that is a restpoint of one instant. Without a tracker or a way to freeze there is one pass, and
+// the restpoint is as fuzzy as it says.
 //
 // Invariants. Memory is bounded by three pools (spans of disk, compressed chunks, packs); whoever takes a buffer passes it on
 // or gives it back, also on failure. Chunks reach packs in the order in which they lie on the disk. Nothing is sent that the
@@ -25,6 +30,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/agent/state"
+	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
@@ -64,9 +70,27 @@ type Config struct {
 	Inventory  *wire.Inventory           // may be nil
 	Limit      func(io.Reader) io.Reader // slows a pack's body down; nil: not
 	Report     func(wire.Progress)       // is told how far the cycle is, about twice a second; may be nil
+	Tracker    track.Tracker             // nil: everything is scanned
+	Freeze     Freeze                    // nil: restpoints are fuzzy
+	Hide       Hide                      // nil: free space is sent
 	Log        *slog.Logger
 	Buffers    *Buffers // shared by the cycles of a process; nil: its own
 }
+
+// Freeze calls inside while nothing is written to any of the machine's disks. inside keeps to its context, which ends with the time that
+// writers may be kept waiting, and writes to no file. What inside returns is returned; if it was not nil, nothing was frozen long enough.
+type Freeze func(ctx context.Context, inside func(ctx context.Context) error) (*Frozen, error)
+
+// Frozen says what a freeze achieved.
+type Frozen struct {
+	Consistency format.Consistency
+	Why         string // why not a stronger one, for people
+	For         time.Duration
+}
+
+// Hide makes a reader that shows zeros where a disk's file systems say that nothing is. It is asked after tracking began, so what is
+// written there later is read by a later pass.
+type Hide func(ctx context.Context, s source.Source, r source.Reader) (source.Reader, error)
 
 // ErrBase: the master refused the manifest because the base was not what it has. The base is gone; try again at once.
 var ErrBase = errors.New("base tree did not match staging")
@@ -74,8 +98,12 @@ var ErrBase = errors.New("base tree did not match staging")
 // Result is a restpoint that was listed.
 type Result struct {
 	wire.Committed
-	Stats wire.Progress
-	Roots map[string]chunker.ID // by disk id
+	Stats       wire.Progress
+	Roots       map[string]chunker.ID // by disk id
+	Consistency format.Consistency
+	Frozen      time.Duration // how long writers were kept waiting
+	Passes      int
+	Why         []string // what kept the restpoint from being better or cheaper, for people
 }
 
 // counters are what a cycle has done so far, in bytes unless said otherwise.
@@ -92,10 +120,14 @@ func (c *counters) progress(phase string) wire.Progress {
 type disk struct {
 	src    source.Source
 	reader source.Reader
+	whole  source.Reader // for a pass over all of it: reader, but for free space
 	layout chunker.Layout
 	base   *state.Base
 	parent bool // the base is the pinned parent's tree
 	rec    *state.Recorder
+	marks  *track.Marks // written since the base; nil: all must be read
+	scan   bool         // all was read
+	todo   *track.Marks // written since it was read last
 	root   chunker.ID
 	diff   int64 // bytes of chunks that changed against the parent
 }
@@ -112,6 +144,14 @@ func (d *disk) close() {
 	}
 }
 
+// tracker is by what means it was known what to read.
+func (d *disk) tracker(t track.Tracker) string {
+	if d.scan {
+		return "scan"
+	}
+	return t.Status(d.src.ID()).Tracker
+}
+
 // Run makes a restpoint. Errors to test for: ErrBase, *source.ReadError, source.ErrVanished, source.ErrShrunk, wire problems
 // (CodeFenced: start over), staging.ErrFull, ctx's.
 func Run(ctx context.Context, conf Config) (_ *Result, err error) {
@@ -120,6 +160,9 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	}
 	if conf.Buffers == nil {
 		conf.Buffers = NewBuffers()
+	}
+	if conf.Tracker == nil {
+		conf.Tracker = &track.Scan{}
 	}
 	disks, err := openDisks(ctx, &conf)
 	defer func() {
@@ -134,15 +177,17 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	r := &run{conf: &conf, session: session, disks: disks, lost: map[chunker.ID]bool{}, started: time.Now()}
+	r := &run{conf: &conf, session: session, disks: disks, lost: map[chunker.ID]bool{}, started: time.Now(),
+		frozen: Frozen{Consistency: format.Fuzzy}}
 	defer func() {
 		if err != nil {
 			r.abort(ctx, err)
 		}
 	}()
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
+	defer r.track.Close()
 	stop := r.keepAlive(ctx)
 	ctx = stop.ctx
 	err = r.send(ctx)
@@ -210,19 +255,25 @@ type run struct {
 	session *wire.Session
 	disks   []*disk
 	lost    map[chunker.ID]bool
+	track   track.Cycle
+	unread  int64 // bytes that are as in the base, says the tracker
+	frozen  Frozen
+	passes  int
+	why     []string
 	started time.Time
 	n       counters
 	phase   atomic.Value // string
 }
 
-// prepare settles which bases count and starts their records.
-func (r *run) prepare() error {
+// prepare settles which bases count, starts their records, and asks what was written since.
+func (r *run) prepare(ctx context.Context) error {
 	for _, s := range r.session.Lost {
 		if id, err := chunker.ParseID(s); err == nil {
 			r.lost[id] = true
 		}
 	}
 	r.phase.Store("reading")
+	var watch []track.Disk
 	for _, d := range r.disks {
 		info := d.base.Info()
 		d.parent = r.session.Parent != "" && info != nil && info.ChunkSize == d.layout.ChunkSize
@@ -232,47 +283,84 @@ func (r *run) prepare() error {
 			}
 		}
 		var err error
-		if d.rec, err = d.base.Record(); err != nil {
+		if d.rec, err = d.base.Record(d.layout); err != nil {
 			return err
 		}
 		r.n.total.Add(d.layout.Size)
+		watch = append(watch, track.Disk{ID: d.src.ID(), Path: d.src.Name(), Size: d.layout.Size})
+	}
+	if err := r.conf.Tracker.Watch(ctx, watch); err != nil {
+		return fmt.Errorf("watch disks: %w", err)
+	}
+	var err error
+	if r.track, err = r.conf.Tracker.Start(ctx); err != nil {
+		return fmt.Errorf("track changes: %w", err)
+	}
+	for _, d := range r.disks {
+		if err := r.changed(ctx, d); err != nil {
+			r.track.Close()
+			return err
+		}
 	}
 	return nil
 }
 
-// send moves the data of all disks into staging.
-func (r *run) send(ctx context.Context) error {
-	p, err := newPipeline(ctx, r)
+// changed settles how much of a disk the first pass reads.
+func (r *run) changed(ctx context.Context, d *disk) error {
+	var why string
+	switch {
+	case !d.parent:
+		why = "there is no restpoint yet that it could build on"
+	case len(r.lost) > 0:
+		why = "staging lost data that it may still have"
+	case d.base.Info().Size != d.layout.Size:
+		why = "its size changed"
+	default:
+		d.marks, why = r.track.Changed(d.src.ID(), d.base.Info().Restpoint)
+	}
+	if d.marks != nil && d.marks.Size() == d.layout.Size {
+		return nil
+	}
+	d.marks, d.scan, d.whole = nil, true, d.reader
+	r.note("%s is read whole: %s", d.src.Name(), why)
+	if r.conf.Hide == nil || r.conf.Tracker.Status(d.src.ID()).Grain == 0 {
+		return nil
+	}
+	hidden, err := r.conf.Hide(ctx, d.src, d.reader)
 	if err != nil {
-		return err
+		return fmt.Errorf("find free space of %s: %w", d.src.Name(), err)
 	}
-	for _, d := range r.disks {
-		if err := p.scan(d); err != nil {
-			break // close has the cause
-		}
-	}
-	return p.close()
+	d.whole = hidden
+	return nil
 }
+
+// note adds to what the operator should know.
+func (r *run) note(format string, args ...any) { r.why = append(r.why, fmt.Sprintf(format, args...)) }
 
 // commit makes the restpoint of what was sent.
 func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 	r.phase.Store("committing")
 	stats := r.n.progress("")
+	stats.Total += r.unread
+	stats.Same += r.unread
 	point := &format.Restpoint{
 		ID: r.session.Restpoint, Project: r.conf.Project, Machine: r.conf.Machine, Created: time.Now().UTC(), Parent: r.session.Parent,
-		Consistency: format.Fuzzy, Agent: r.conf.Version,
+		Consistency: r.frozen.Consistency, Agent: r.conf.Version,
 		Stats: format.Stats{Total: stats.Total, Zero: stats.Zero, Same: stats.Same, Known: stats.Known, Sent: stats.Sent, Stored: stats.Stored,
 			Packs: stats.Packs, Millis: time.Since(r.started).Milliseconds()},
 	}
-	out := &Result{Stats: stats, Roots: map[string]chunker.ID{}}
+	out := &Result{Stats: stats, Roots: map[string]chunker.ID{}, Consistency: r.frozen.Consistency, Frozen: r.frozen.For, Passes: r.passes, Why: r.why}
 	for i, d := range r.disks {
 		out.Roots[d.src.ID()] = d.root
 		point.Disks = append(point.Disks, format.Disk{Number: i, ID: d.src.ID(), Name: d.src.Name(), Size: d.layout.Size,
-			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: "scan", Consistency: format.Fuzzy, Changed: d.diff})
+			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: d.tracker(r.conf.Tracker), Consistency: r.frozen.Consistency, Changed: d.diff})
 		info := &state.BaseInfo{Restpoint: point.ID, Root: d.root, Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}
 		if err := d.rec.Seal(info); err != nil {
 			return nil, stop.end(err)
 		}
+	}
+	if err := r.track.Intend(point.ID); err != nil {
+		return nil, stop.end(fmt.Errorf("track changes: %w", err))
 	}
 	manifest, err := format.SignRestpoint(r.conf.Keys, r.conf.SigningKey, point)
 	if err != nil {
@@ -295,6 +383,10 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 			// The restpoint is listed. Without the base the next cycle offers everything.
 			r.conf.Log.Warn("the base could not be kept", "disk", d.src.Name(), "error", err)
 		}
+	}
+	if err := r.track.Settle(); err != nil {
+		// Marks that stay cost another reading, no more.
+		r.conf.Log.Warn("marks of what was sent could not be dropped", "error", err)
 	}
 	return out, nil
 }

@@ -24,6 +24,8 @@ type item struct {
 	node  []byte
 	ready chan struct{} // one token when a worker is done
 	pool  *pool[*item]
+
+	drained chan struct{} // not an item, but somebody who waits for those before it
 }
 
 // drop gives an item back that nobody waits for.
@@ -87,7 +89,12 @@ func (p *pipeline) resolve() error {
 				return err
 			}
 		}
-		p.eager.Store(known*eagerShare < len(b.items))
+		if len(b.items) > 0 {
+			p.eager.Store(known*eagerShare < len(b.items))
+		}
+		if b.drained != nil && !send(p.ctx, p.packQ, &item{drained: b.drained}) {
+			return p.ctx.Err()
+		}
 	}
 }
 
@@ -148,6 +155,10 @@ func (p *pipeline) pack() error {
 		it, ok := receive(p.ctx, p.packQ)
 		if !ok {
 			break
+		}
+		if it.drained != nil {
+			close(it.drained)
+			continue
 		}
 		if _, ok := receive(p.ctx, it.ready); !ok {
 			return p.ctx.Err()

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
 )
 
@@ -31,7 +33,7 @@ type pipeline struct {
 	seen   filter      // chunks that were compressed so
 	scanQ  chan *span  // to workers
 	compQ  chan *item  // to workers, who prefer it: it frees buffers
-	order  chan *span  // to the sequencer, in order of disk; a span without chunks ends its disk
+	order  chan *span  // to the sequencer, in order of reading
 	offers chan *batch
 	packQ  chan *item // to the packer, in order
 	upload chan fullPack
@@ -66,13 +68,55 @@ func newPipeline(ctx context.Context, r *run) (*pipeline, error) {
 	return p, nil
 }
 
-// scan reads a disk: it hands spans to the workers and, in the same order, to the sequencer.
+// scan reads all of a disk: it hands spans to the workers and, in the same order, to the sequencer.
 func (p *pipeline) scan(d *disk) error {
+	if err := p.read(d, d.whole, 0, d.layout.Chunks()); err != nil {
+		return err
+	}
+	// One more question tells whether the source is still the one that was opened.
+	if _, _, err := d.reader.NextData(d.layout.Size); err != nil && !errors.Is(err, io.EOF) {
+		return p.fail(err)
+	}
+	return nil
+}
+
+// marked reads the chunks of a disk in which anything is marked.
+func (p *pipeline) marked(d *disk, m *track.Marks) error {
+	return chunkRanges(m, d.layout, func(first, end int64) error { return p.read(d, d.reader, first, end) })
+}
+
+// chunkRanges calls f with the runs of chunks that marks lie in.
+func chunkRanges(m *track.Marks, l chunker.Layout, f func(first, end int64) error) error {
+	size := int64(l.ChunkSize)
+	for off := int64(0); ; {
+		start, end, err := m.Next(off)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		first, last := start/size, (end+size-1)/size
+		for {
+			next, to, err := m.Next(last * size)
+			if err != nil || next >= (last+1)*size {
+				break
+			}
+			last = (to + size - 1) / size
+		}
+		if err := f(first, last); err != nil {
+			return err
+		}
+		off = last * size
+	}
+}
+
+// read reads chunks [next, limit) of a disk. What the reader says is a hole is zero and is not read.
+func (p *pipeline) read(d *disk, from source.Reader, next, limit int64) error {
 	perSpan := int64(max(1, spanSize/d.layout.ChunkSize))
 	size := int64(d.layout.ChunkSize)
-	next := int64(0) // first chunk that has not been handed out
-	for {
-		start, end, err := d.reader.NextData(next * size)
+	for next < limit {
+		start, end, err := from.NextData(next * size)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -82,23 +126,25 @@ func (p *pipeline) scan(d *disk) error {
 		if end <= start || end <= next*size {
 			return p.fail(fmt.Errorf("read %s: data ends at %d before it begins at %d", d.src.Name(), end, start))
 		}
-		last := min((end+size-1)/size, d.layout.Chunks())
-		for next = max(next, start/size); next < last; {
+		first := min(max(next, start/size), limit)
+		if first > next {
+			if err := p.hand(&span{d: d, first: next, hole: first - next}); err != nil {
+				return err
+			}
+		}
+		last := min((end+size-1)/size, limit)
+		for next = first; next < last; {
 			n := min(perSpan, last-next)
-			if err := p.hand(d, next, int(n)); err != nil {
+			if err := p.hand(&span{d: d, from: from, first: next, n: int(n)}); err != nil {
 				return err
 			}
 			next += n
 		}
-		if next >= d.layout.Chunks() {
-			// One more question tells whether the source is still the one that was opened.
-			if _, _, err := d.reader.NextData(d.layout.Size); err != nil && !errors.Is(err, io.EOF) {
-				return p.fail(err)
-			}
-			break
-		}
 	}
-	return p.hand(d, d.layout.Chunks(), 0)
+	if next < limit {
+		return p.hand(&span{d: d, first: next, hole: limit - next})
+	}
+	return nil
 }
 
 // fail ends the pipeline with err.
@@ -107,11 +153,14 @@ func (p *pipeline) fail(err error) error {
 	return err
 }
 
-func (p *pipeline) hand(d *disk, first int64, n int) error {
-	s := &span{d: d, first: first, n: n, ready: make(chan struct{}, 1)}
-	if n > 0 {
-		if err := p.buf.raws.reserve(p.ctx); err != nil {
-			return err
+// hand passes a span on. One without chunks of its own goes to the sequencer only.
+func (p *pipeline) hand(s *span) error {
+	s.ready = make(chan struct{}, 1)
+	if s.n > 0 {
+		if s.raw == nil {
+			if err := p.buf.raws.reserve(p.ctx); err != nil {
+				return err
+			}
 		}
 		s.users.Store(1)
 		if !send(p.ctx, p.scanQ, s) {
@@ -124,6 +173,21 @@ func (p *pipeline) hand(d *disk, first int64, n int) error {
 		return p.ctx.Err()
 	}
 	return nil
+}
+
+// drain waits until all that was handed on is in staging or on its way there: every chunk's id is recorded, and no buffer is in use but a
+// pack that is not full.
+func (p *pipeline) drain() error {
+	done := make(chan struct{})
+	if err := p.hand(&span{drained: done}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-p.ctx.Done():
+		return p.ctx.Err()
+	}
 }
 
 // send gives up when ctx ends.
@@ -163,10 +227,15 @@ func (p *pipeline) close() error {
 
 // release lets go of a span's raw buffer for one of its users.
 func (p *pipeline) release(s *span) {
-	if s.users.Add(-1) == 0 {
-		p.buf.raws.put(s.raw[:cap(s.raw)])
-		s.raw = nil
+	if s.users.Add(-1) > 0 {
+		return
 	}
+	if s.back != nil {
+		s.back()
+	} else {
+		p.buf.raws.put(s.raw[:cap(s.raw)])
+	}
+	s.raw = nil
 }
 
 // worker reads, tests and hashes spans, and compresses chunks.
@@ -221,15 +290,11 @@ func (w *worker) run() error {
 // read fills a span and names its chunks. If they are likely to be sent they are compressed at once, while they are in the processor's
 // caches, and the raw buffer is free again; a chunk that is not, for want of a buffer or because it was seen before, is held as it was read.
 func (w *worker) read(s *span) {
-	off, _ := s.d.layout.Extent(s.first)
-	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
-	s.raw = w.p.buf.raws.pop()[:last+int64(n)-off]
-	if got, err := s.d.reader.ReadAt(s.raw, off); err != nil && (!errors.Is(err, io.EOF) || got != len(s.raw)) {
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
+	if s.raw == nil {
+		s.raw = w.p.buf.raws.pop()
+		if s.err = s.fill(); s.err != nil {
+			return
 		}
-		s.err = err
-		return
 	}
 	eager := !s.d.parent && w.p.eager.Load()
 	for i := range s.n {
@@ -244,6 +309,21 @@ func (w *worker) read(s *span) {
 			s.eager[i] = it
 		}
 	}
+}
+
+// fill reads the span's chunks into its raw buffer.
+func (s *span) fill() error {
+	off, _ := s.d.layout.Extent(s.first)
+	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
+	s.raw = s.raw[:last+int64(n)-off]
+	got, err := s.from.ReadAt(s.raw, off)
+	if errors.Is(err, io.EOF) && got < len(s.raw) {
+		return fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // compress fills an item. What does not get smaller is copied, so that the raw buffer need not stay.

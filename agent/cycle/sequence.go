@@ -7,21 +7,16 @@ import (
 	"io"
 
 	"github.com/openmigrate/openmigrate/chunker"
-	"github.com/openmigrate/openmigrate/staging/format"
 )
 
-// sequence takes spans in order of disk, compares them with the base, builds the tree, and gathers what must be offered.
+// sequence takes spans in order of reading, compares them with what is known, and gathers what must be offered.
 func (p *pipeline) sequence() error {
 	defer close(p.offers)
-	var cur *sequencer
-	b := &batch{}
+	q := &sequencer{p: p, b: &batch{}, ids: make([]chunker.ID, spanSize/chunker.MinSize)}
 	for {
 		s, ok := receive(p.ctx, p.order)
 		if !ok {
 			break
-		}
-		if cur == nil {
-			cur = newSequencer(p, s.d)
 		}
 		if _, ok := receive(p.ctx, s.ready); !ok {
 			return p.ctx.Err()
@@ -29,19 +24,14 @@ func (p *pipeline) sequence() error {
 		if s.err != nil {
 			return s.err
 		}
-		if err := cur.span(s, &b); err != nil {
+		if err := q.span(s); err != nil {
 			return err
-		}
-		if s.n == 0 {
-			cur = nil
-		} else {
-			p.release(s)
 		}
 	}
 	if p.ctx.Err() != nil {
 		return p.ctx.Err()
 	}
-	return p.flush(&b)
+	return q.flush()
 }
 
 // Limits of a batch. Chunks hold buffers until the master has answered: no batch may wait with a large part of a pool.
@@ -53,13 +43,14 @@ const (
 
 // batch is a group of ids that is offered in one request.
 type batch struct {
-	ids   []chunker.ID
-	items []offered
-	spans int
-	last  *span
-	nodes int
-	known []byte // wire.Bitmap
-	done  chan error
+	ids     []chunker.ID
+	items   []offered
+	spans   int
+	last    *span
+	nodes   int
+	known   []byte // wire.Bitmap
+	done    chan error
+	drained chan struct{} // closed when all of it, and of the batches before it, has left the pools
 }
 
 // offered is what an id of a batch stands for: a compressed chunk, a chunk of a span, or an encoded node.
@@ -71,99 +62,84 @@ type offered struct {
 	node  []byte
 }
 
-// flush sends a batch off to be offered; the answer is awaited in order.
-func (p *pipeline) flush(b **batch) error {
-	full := *b
-	if len(full.ids) == 0 {
+// sequencer is the state of sequence.
+type sequencer struct {
+	p   *pipeline
+	b   *batch
+	ids []chunker.ID
+}
+
+// flush sends the batch off to be offered; the answer is awaited in order.
+func (q *sequencer) flush() error {
+	full, p := q.b, q.p
+	if len(full.ids) == 0 && full.drained == nil {
 		return nil
 	}
-	*b = &batch{}
+	q.b = &batch{}
 	full.last = nil
 	full.done = make(chan error, 1)
-	p.group.Go(func() error {
-		known, err := p.offer(full.ids)
-		full.known = known
-		full.done <- err
-		return err
-	})
+	if len(full.ids) == 0 {
+		full.done <- nil
+	} else {
+		p.group.Go(func() error {
+			known, err := p.offer(full.ids)
+			full.known = known
+			full.done <- err
+			return err
+		})
+	}
 	if !send(p.ctx, p.offers, full) {
 		return p.ctx.Err()
 	}
 	return nil
 }
 
-// sequencer builds one disk's tree.
-type sequencer struct {
-	p     *pipeline
-	d     *disk
-	b     **batch
-	tree  *format.TreeBuilder
-	next  int64 // chunk
-	dirty [format.MaxLevels][]int64
-	grown int // first level that the parent's tree does not have
-	base  []chunker.ID
-}
-
-func newSequencer(p *pipeline, d *disk) *sequencer {
-	q := &sequencer{p: p, d: d, base: make([]chunker.ID, spanSize/chunker.MinSize)}
-	if d.parent {
-		q.grown = format.Levels(d.base.Info().Layout().Chunks())
+func (q *sequencer) span(s *span) error {
+	switch {
+	case s.drained != nil:
+		q.b.drained = s.drained
+		return q.flush()
+	case s.last:
+		return q.tree(s.d)
+	case s.hole > 0:
+		return q.hole(s)
 	}
-	q.tree = format.NewTreeBuilder(chunker.NewHasher(p.conf.Keys.NodeKey()), d.layout.Chunks(), q.node)
-	return q
-}
-
-// span takes the next span of the disk; one without chunks ends it.
-func (q *sequencer) span(s *span, b **batch) error {
-	q.b = b
-	if err := q.gap(s.first); err != nil {
+	defer q.p.release(s)
+	ids := q.ids[:s.n]
+	if err := s.d.rec.IDs(s.first, ids); err != nil {
 		return err
-	}
-	if s.n == 0 {
-		return q.end()
-	}
-	base := q.base[:s.n]
-	had, err := q.d.base.Read(s.first, base)
-	if err != nil {
-		return err
-	}
-	if !had {
-		clear(base)
 	}
 	for i := range s.n {
-		if err := q.chunk(s, i, base[i]); err != nil {
+		if err := q.chunk(s, i, ids[i]); err != nil {
 			return err
 		}
 	}
-	q.next = s.first + int64(s.n)
 	return nil
 }
 
-// gap steps over chunks that the source says are holes. Those that the base does not have as zero have changed.
-func (q *sequencer) gap(to int64) error {
-	if to <= q.next {
-		return nil
-	}
-	from := q.next
-	q.p.n.zero.Add(min(to*int64(q.d.layout.ChunkSize), q.d.layout.Size) - from*int64(q.d.layout.ChunkSize))
-	q.p.n.done.Add(min(to*int64(q.d.layout.ChunkSize), q.d.layout.Size) - from*int64(q.d.layout.ChunkSize))
-	q.next = to
-	for from < to {
-		first, end, err := q.d.base.NextData(from, to)
+// hole takes chunks that the source says are zero. Those that were not have changed.
+func (q *sequencer) hole(s *span) error {
+	d, n := s.d, &q.p.n
+	end := s.first + s.hole
+	size := min(end*int64(d.layout.ChunkSize), d.layout.Size) - s.first*int64(d.layout.ChunkSize)
+	n.zero.Add(size)
+	n.done.Add(size)
+	for from := s.first; from < end; {
+		first, stop, err := d.rec.NextData(from, end)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		for from = first; from < end; {
-			ids := q.base[:min(int64(len(q.base)), end-from)]
-			if _, err := q.d.base.Read(from, ids); err != nil {
+		for from = first; from < stop; {
+			ids := q.ids[:min(int64(len(q.ids)), stop-from)]
+			if err := d.rec.IDs(from, ids); err != nil {
 				return err
 			}
 			for _, id := range ids {
 				if !id.IsZero() {
-					if err := q.changed(from, chunker.Zero); err != nil {
+					if err := d.rec.Set(from, chunker.Zero); err != nil {
 						return err
 					}
 				}
@@ -174,60 +150,30 @@ func (q *sequencer) gap(to int64) error {
 	return nil
 }
 
-// changed notes that a chunk is not what the parent has at that place.
-func (q *sequencer) changed(index int64, id chunker.ID) error {
-	_, n := q.d.layout.Extent(index)
-	q.d.diff += int64(n)
-	q.mark(index)
-	return q.d.rec.Set(index, id)
-}
-
-// mark notes that the nodes above a chunk are not the parent's.
-func (q *sequencer) mark(index int64) {
-	for level := range q.dirty {
-		index /= format.Fanout
-		if l := q.dirty[level]; len(l) == 0 || l[len(l)-1] != index {
-			q.dirty[level] = append(l, index)
-		}
-	}
-}
-
-// isDirty reports whether a node was marked, and forgets marks up to it: nodes of a level come in ascending order.
-func (q *sequencer) isDirty(level int, index int64) bool {
-	l := q.dirty[level]
-	for len(l) > 0 && l[0] < index {
-		l = l[1:]
-	}
-	found := len(l) > 0 && l[0] == index
-	q.dirty[level] = l
-	return found
-}
-
-func (q *sequencer) chunk(s *span, i int, base chunker.ID) error {
+// chunk takes one chunk; was is what it was so far.
+func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
 	index, id, n := s.first+int64(i), s.ids[i], int64(s.length(i))
 	q.p.n.done.Add(n)
-	if id != base {
-		if err := q.changed(index, id); err != nil {
+	if id != was {
+		if err := s.d.rec.Set(index, id); err != nil {
 			return err
 		}
 	}
 	switch {
 	case id.IsZero():
 		q.p.n.zero.Add(n)
-	case id == base && !q.p.lost[id]:
+	case id == was && !q.p.lost[id]:
 		q.p.n.same.Add(n)
 		q.p.drop(s.eager[i])
 	default:
-		if err := q.p.addChunk(q.b, s, i); err != nil {
-			return err
-		}
+		return q.offer(s, i)
 	}
-	return q.tree.Add(index, id)
+	return nil
 }
 
-// addChunk puts a chunk into the batch, and sends the batch off when it is full.
-func (p *pipeline) addChunk(b **batch, s *span, i int) error {
-	x := *b
+// offer puts a chunk into the batch, and sends the batch off when it is full.
+func (q *sequencer) offer(s *span, i int) error {
+	x := q.b
 	o := offered{raw: s.length(i), item: s.eager[i]}
 	s.eager[i] = nil
 	if o.item == nil {
@@ -240,36 +186,25 @@ func (p *pipeline) addChunk(b **batch, s *span, i int) error {
 	}
 	x.ids = append(x.ids, s.ids[i])
 	x.items = append(x.items, o)
-	if len(x.ids) >= batchItems || x.spans >= p.buf.raws.size/batchShare {
-		return p.flush(b)
+	if len(x.ids) >= batchItems || x.spans >= q.p.buf.raws.size/batchShare {
+		return q.flush()
 	}
 	return nil
 }
 
-// node is called by the tree for each of its nodes.
-func (q *sequencer) node(level int, index int64, id chunker.ID, encoded []byte) error {
-	dirty := q.isDirty(level, index) || !q.d.parent || level >= q.grown
-	if !dirty && !q.p.lost[id] {
+// tree makes a disk's tree and offers the nodes that are new. If staging lost anything, all are.
+func (q *sequencer) tree(d *disk) (err error) {
+	hash := chunker.NewHasher(q.p.conf.Keys.NodeKey())
+	d.root, d.diff, err = d.rec.Tree(hash, len(q.p.lost) > 0, func(id chunker.ID, encoded []byte) error {
+		q.b.ids = append(q.b.ids, id)
+		q.b.items = append(q.b.items, offered{node: bytes.Clone(encoded)})
+		if q.b.nodes++; q.b.nodes >= batchNodes {
+			return q.flush()
+		}
 		return nil
-	}
-	x := *q.b
-	x.ids = append(x.ids, id)
-	x.items = append(x.items, offered{node: bytes.Clone(encoded)})
-	if x.nodes++; x.nodes >= batchNodes {
-		return q.p.flush(q.b)
-	}
-	return nil
-}
-
-// end finishes the tree. A disk that shrank has other nodes above its last chunk even if no chunk changed.
-func (q *sequencer) end() error {
-	if chunks := q.d.layout.Chunks(); q.d.parent && chunks > 0 && q.d.base.Info().Layout().Chunks() > chunks {
-		q.mark(chunks - 1)
-	}
-	root, err := q.tree.Finish()
+	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", q.d.src.Name(), err)
+		return fmt.Errorf("%s: %w", d.src.Name(), err)
 	}
-	q.d.root = root
 	return nil
 }

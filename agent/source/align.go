@@ -11,8 +11,13 @@ const bufferAlign = 4096
 // AlignedBuffer returns n bytes whose address suits direct reads. The caller owns it; it is as well to keep it, in a pool.
 func AlignedBuffer(n int) []byte {
 	b := make([]byte, n+bufferAlign)
-	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (bufferAlign - 1)
+	skip := Misaligned(b)
 	return b[skip : skip+n : skip+n]
+}
+
+// Misaligned is how many bytes of b come before the first whose address suits direct reads.
+func Misaligned(b []byte) int {
+	return -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (bufferAlign - 1)
 }
 
 // aligned reports whether a direct read may go straight into p.

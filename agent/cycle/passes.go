@@ -1,0 +1,221 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openmigrate/openmigrate/agent/track"
+	"github.com/openmigrate/openmigrate/chunker"
+)
+
+// maxPasses is how often what was written meanwhile is read before a cycle gives up on reaching one instant.
+const maxPasses = 12
+
+// errTooMuch: more was written than fits into memory while the file systems are frozen.
+var errTooMuch = errors.New("too much was written since the last pass")
+
+// send moves the data of all disks into staging.
+func (r *run) send(ctx context.Context) error {
+	p, err := newPipeline(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := r.read(p); err != nil {
+		_ = p.fail(err) // close has the cause
+	}
+	return p.close()
+}
+
+// read makes the passes and has the trees made.
+func (r *run) read(p *pipeline) error {
+	r.passes = 1
+	for _, d := range r.disks {
+		pass := p.scan
+		if !d.scan {
+			unread := d.layout.Size - chunkBytes(d.marks, d.layout)
+			r.n.total.Add(-unread)
+			r.unread += unread
+			pass = func(d *disk) error { return p.marked(d, d.marks) }
+		}
+		if err := pass(d); err != nil {
+			return err
+		}
+	}
+	if r.conf.Freeze == nil {
+		r.note("the restpoint is fuzzy: no way to freeze was given")
+	} else if err := r.converge(p); err != nil {
+		return err
+	}
+	for _, d := range r.disks {
+		if d.todo != nil { // the tracker takes it as read
+			if err := r.pass(p, d); err != nil {
+				return err
+			}
+		}
+		if err := p.hand(&span{d: d, last: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// converge reads what was written meanwhile, again and again, until the rest fits into memory and can be read while nothing is written.
+// If that does not come about the restpoint stays fuzzy.
+func (r *run) converge(p *pipeline) error {
+	for {
+		if err := p.drain(); err != nil {
+			return err
+		}
+		all, err := r.flip(p.ctx)
+		if err != nil {
+			return err
+		}
+		if !all {
+			r.note("the restpoint is fuzzy: not every disk is tracked while it is read")
+			return nil
+		}
+		if r.left() <= frozenBytes/2 {
+			err := r.freeze(p)
+			if err == nil || !errors.Is(err, errTooMuch) && !errors.Is(err, context.DeadlineExceeded) || p.ctx.Err() != nil {
+				return err
+			}
+			r.note("another pass: %v", err)
+		}
+		if r.passes == maxPasses {
+			r.note("the restpoint is fuzzy: after %d passes %d MiB are still written while a pass runs. A smaller chunk size, more bandwidth or a quieter hour would help",
+				r.passes, r.left()>>20)
+			return nil
+		}
+		r.passes++
+		for _, d := range r.disks {
+			if err := r.pass(p, d); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// pass reads what was written to a disk meanwhile.
+func (r *run) pass(p *pipeline, d *disk) error {
+	todo := d.todo
+	d.todo = nil
+	r.n.total.Add(chunkBytes(todo, d.layout))
+	return p.marked(d, todo)
+}
+
+// flip adds what was written meanwhile to what is to be read. It reports whether that is known of every disk.
+func (r *run) flip(ctx context.Context) (bool, error) {
+	marks, err := r.track.Flip(ctx)
+	if err != nil {
+		return false, fmt.Errorf("track changes: %w", err)
+	}
+	for _, d := range r.disks {
+		m := marks[d.src.ID()]
+		if m == nil {
+			return false, nil
+		}
+		if d.todo != nil {
+			m.Union(d.todo)
+		}
+		d.todo = m
+	}
+	return true, nil
+}
+
+// left is how many bytes are to be read.
+func (r *run) left() int64 {
+	var n int64
+	for _, d := range r.disks {
+		n += chunkBytes(d.todo, d.layout)
+	}
+	return n
+}
+
+func chunkBytes(m *track.Marks, l chunker.Layout) int64 {
+	var n int64
+	_ = chunkRanges(m, l, func(first, end int64) error { // fails only if f does
+		n += min(end*int64(l.ChunkSize), l.Size) - first*int64(l.ChunkSize)
+		return nil
+	})
+	return n
+}
+
+// freeze reads the rest while nothing is written, and passes it on. All buffers are free before.
+func (r *run) freeze(p *pipeline) error {
+	room, err := p.buf.borrow(p.ctx)
+	if err != nil {
+		return err
+	}
+	var spans []*span
+	inside := func(ctx context.Context) error {
+		// What an earlier try read is read again: it may have been written since.
+		if _, err := r.flip(ctx); err != nil {
+			return err
+		}
+		room.reset()
+		if spans, err = r.spans(room); err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(frozenReads)
+		for _, s := range spans {
+			group.Go(func() error {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return s.fill()
+			})
+		}
+		return group.Wait()
+	}
+	began := time.Now()
+	frozen, err := r.conf.Freeze(p.ctx, inside)
+	if err != nil {
+		room.giveBack(0)
+		return fmt.Errorf("freeze for %v: %w", time.Since(began).Round(time.Millisecond), err)
+	}
+	r.frozen = *frozen
+	if frozen.Why != "" {
+		r.note("the restpoint is %s: %s", frozen.Consistency, frozen.Why)
+	}
+	room.giveBack(len(spans))
+	for _, d := range r.disks {
+		d.todo = nil
+	}
+	for _, s := range spans {
+		r.n.total.Add(int64(len(s.raw)))
+		if err := p.hand(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// frozenReads is how many reads run at once while file systems are frozen.
+const frozenReads = 16
+
+// spans cuts what is left into reads that fit into room.
+func (r *run) spans(room *room) ([]*span, error) {
+	var spans []*span
+	for _, d := range r.disks {
+		per := int64(max(1, spanSize/d.layout.ChunkSize))
+		err := chunkRanges(d.todo, d.layout, func(first, end int64) error {
+			for ; first < end; first += per {
+				s := &span{d: d, from: d.reader, first: first, n: int(min(per, end-first)), back: room.release}
+				if s.raw = room.take(s.n * d.layout.ChunkSize); s.raw == nil {
+					return fmt.Errorf("%w: %d MiB, and there is room for %d", errTooMuch, r.left()>>20, frozenBytes>>20)
+				}
+				spans = append(spans, s)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return spans, nil
+}
