@@ -258,6 +258,7 @@ type run struct {
 	track   track.Cycle
 	unread  int64 // bytes that are as in the base, says the tracker
 	frozen  Frozen
+	instant time.Time // that the restpoint is of; zero: of none
 	passes  int
 	why     []string
 	started time.Time
@@ -343,8 +344,11 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 	stats := r.n.progress("")
 	stats.Total += r.unread
 	stats.Same += r.unread
+	if r.frozen.Consistency == format.Fuzzy {
+		r.instant = r.started // nothing that it has is older
+	}
 	point := &format.Restpoint{
-		ID: r.session.Restpoint, Project: r.conf.Project, Machine: r.conf.Machine, Created: time.Now().UTC(), Parent: r.session.Parent,
+		ID: r.session.Restpoint, Project: r.conf.Project, Machine: r.conf.Machine, Created: r.instant.UTC(), Parent: r.session.Parent,
 		Consistency: r.frozen.Consistency, Agent: r.conf.Version,
 		Stats: format.Stats{Total: stats.Total, Zero: stats.Zero, Same: stats.Same, Known: stats.Known, Sent: stats.Sent, Stored: stats.Stored,
 			Packs: stats.Packs, Millis: time.Since(r.started).Milliseconds()},

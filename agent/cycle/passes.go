@@ -152,6 +152,7 @@ func (r *run) freeze(p *pipeline) error {
 	}
 	var spans []*span
 	inside := func(ctx context.Context) error {
+		r.instant = time.Now()
 		// What an earlier try read is read again: it may have been written since.
 		if _, err := r.flip(ctx); err != nil {
 			return err

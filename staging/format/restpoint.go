@@ -47,7 +47,7 @@ type Restpoint struct {
 	ID          string          `json:"id"`
 	Project     string          `json:"project"`
 	Machine     string          `json:"machine"`
-	Created     time.Time       `json:"created"` // the agent's clock when the last disk was read
+	Created     time.Time       `json:"created"` // by the agent's clock: the instant that it is of, or the start of reading
 	Parent      string          `json:"parent,omitempty"`
 	Consistency Consistency     `json:"consistency"`
 	Agent       string          `json:"agent"` // version
