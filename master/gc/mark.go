@@ -38,6 +38,7 @@ type marker struct {
 type need struct {
 	id   chunker.ID
 	kind format.Kind
+	raw  uint32 // bytes; only of bases
 }
 
 // damage ends a mark: without that node or index row it can not be known what is needed.
@@ -155,44 +156,131 @@ type copyAt struct {
 	entries int    // of the pack
 	ordinal uint32
 	stored  uint32
+	proven  bool
+	base    int // of a patch: its place among the bases of the batch, from 1
 }
 
-// flush marks all copies of the ids in the batch that can be read. Those that can not are marked as well until a proven one is there: they are all that
-// there is to be rescued.
+func copyOf(p *catalog.Place) copyAt {
+	return copyAt{
+		pack: p.Pack.Seq, entries: p.Pack.Entries, ordinal: p.Entry.Ordinal, stored: p.Entry.Stored, proven: !p.Pack.Proven.IsZero(),
+	}
+}
+
+func (f *copies) add(at copyAt, usable bool) {
+	if !usable {
+		f.bad = append(f.bad, at)
+		return
+	}
+	f.good = append(f.good, at)
+	f.proven = f.proven || at.proven
+}
+
+// kept is the copies that can be read, and until a proven one is among them also those that can not.
+func (f *copies) kept() []copyAt {
+	if f.proven {
+		return f.good
+	}
+	return append(f.good, f.bad...)
+}
+
+// baseSet is the full copies of the chunks that patches in a batch are made of.
+type baseSet struct {
+	place map[need]int // from 1
+	needs []need
+	found []copies
+}
+
+// of notes that a patch needs its base.
+func (b *baseSet) of(e *format.Entry) int {
+	n := need{id: e.Base, raw: e.Raw}
+	i, ok := b.place[n]
+	if !ok {
+		b.needs = append(b.needs, n)
+		i = len(b.needs)
+		if b.place == nil {
+			b.place = make(map[need]int)
+		}
+		b.place[n] = i
+	}
+	return i
+}
+
+// look finds them. A base that is stored only as a patch itself does not count.
+func (b *baseSet) look(ctx context.Context, m *marker) error {
+	b.found = make([]copies, len(b.needs))
+	for start := 0; start < len(b.needs); start += markBatch {
+		part := b.needs[start:min(len(b.needs), start+markBatch)]
+		ids := make([]chunker.ID, len(part))
+		for i := range part {
+			ids[i] = part[i].id
+		}
+		err := m.g.cat.Places(ctx, m.project, ids, func(i int, p *catalog.Place) error {
+			e := &p.Entry
+			if e.Kind != format.KindChunk || e.IsPatch() || e.Raw != part[i].raw || p.Pack.State == catalog.PackTombstoned {
+				return nil
+			}
+			b.found[start+i].add(copyOf(p), !p.Damaged && p.Pack.State == catalog.PackLive)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush marks all copies of the ids in the batch that can be read, and with each that is a patch the full copies of its base, although no tree may name that any more. Those
+// that can not be read are marked as well until a proven one is there: they are all that there is to be rescued. A patch without
+// its base is one of them.
 func (m *marker) flush(ctx context.Context) error {
 	m.ids = m.ids[:0]
 	for i := range m.batch {
 		m.ids = append(m.ids, m.batch[i].id)
 	}
 	found := make([]copies, len(m.batch))
+	patches := make([]copies, len(m.batch))
+	var bases baseSet
 	err := m.g.cat.Places(ctx, m.project, m.ids, func(i int, p *catalog.Place) error {
 		if p.Entry.Kind != m.batch[i].kind || p.Pack.State == catalog.PackTombstoned {
 			return nil
 		}
-		f := &found[i]
-		at := copyAt{pack: p.Pack.Seq, entries: p.Pack.Entries, ordinal: p.Entry.Ordinal, stored: p.Entry.Stored}
-		if p.Damaged || p.Pack.State != catalog.PackLive {
-			f.bad = append(f.bad, at)
+		at, usable := copyOf(p), !p.Damaged && p.Pack.State == catalog.PackLive
+		if !p.Entry.IsPatch() {
+			found[i].add(at, usable)
 			return nil
 		}
-		f.good = append(f.good, at)
-		f.proven = f.proven || !p.Pack.Proven.IsZero()
+		at.base = bases.of(&p.Entry)
+		patches[i].add(at, usable)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	if err := bases.look(ctx, m); err != nil {
+		return err
+	}
 	for i := range found {
 		f := &found[i]
+		for _, at := range patches[i].good {
+			b := &bases.found[at.base-1]
+			at.proven = at.proven && b.proven
+			f.add(at, len(b.good) > 0)
+		}
+		f.bad = append(f.bad, patches[i].bad...)
 		if len(f.good)+len(f.bad) == 0 {
 			return &noCopyError{id: m.batch[i].id}
 		}
-		if !f.proven {
-			f.good = append(f.good, f.bad...)
-		}
-		for _, at := range f.good {
+		for _, at := range f.kept() {
 			if err := m.set(at); err != nil {
 				return err
+			}
+			if at.base == 0 {
+				continue
+			}
+			for _, at := range bases.found[at.base-1].kept() {
+				if err := m.set(at); err != nil {
+					return err
+				}
 			}
 		}
 		delete(m.lost, m.batch[i].id)

@@ -111,18 +111,19 @@ func (v *resolver) disk(ctx context.Context, d *format.Disk) error {
 }
 
 func (v *resolver) flush(ctx context.Context) error {
-	ids := make([]chunker.ID, len(v.batch))
-	for i := range v.batch {
-		ids[i] = v.batch[i].id
-	}
-	found := make([]bool, len(ids))
-	err := v.g.cat.Places(ctx, v.project, ids, func(i int, p *catalog.Place) error {
-		if p.ReadableBy(v.machine) && p.Entry.Kind == format.KindChunk && int(p.Entry.Raw) == v.batch[i].raw {
+	found := make([]bool, len(v.batch))
+	patches := make([][]chunker.ID, len(v.batch)) // bases of the patches that there are of it
+	err := v.places(ctx, v.batch, func(i int, e *format.Entry) {
+		if e.IsPatch() {
+			patches[i] = append(patches[i], e.Base)
+		} else {
 			found[i] = true
 		}
-		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := v.bases(ctx, found, patches); err != nil {
 		return err
 	}
 	for i := range found {
@@ -130,11 +131,58 @@ func (v *resolver) flush(ctx context.Context) error {
 			continue
 		}
 		if v.missing.count++; len(v.missing.first) < 3 {
-			v.missing.first = append(v.missing.first, ids[i].String())
+			name := v.batch[i].id.String()
+			if len(patches[i]) > 0 {
+				name = fmt.Sprintf("%s, a patch of %s, which is not there in full", name, patches[i][0])
+			}
+			v.missing.first = append(v.missing.first, name)
 		}
 	}
 	v.batch = v.batch[:0]
 	return nil
+}
+
+// bases finds those that are there only as patches, by their bases.
+func (v *resolver) bases(ctx context.Context, found []bool, patches [][]chunker.ID) error {
+	var batch []chunk
+	var of []int // place in found
+	flush := func() error {
+		err := v.places(ctx, batch, func(i int, e *format.Entry) {
+			if !e.IsPatch() {
+				found[of[i]] = true
+			}
+		})
+		batch, of = batch[:0], of[:0]
+		return err
+	}
+	for i := range patches {
+		if found[i] {
+			continue
+		}
+		for _, base := range patches[i] {
+			if batch, of = append(batch, chunk{id: base, raw: v.batch[i].raw}), append(of, i); len(batch) < markBatch {
+				continue
+			}
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// places calls fn for each copy of each chunk that a reader of this machine may be sent to.
+func (v *resolver) places(ctx context.Context, chunks []chunk, fn func(i int, e *format.Entry)) error {
+	ids := make([]chunker.ID, len(chunks))
+	for i := range chunks {
+		ids[i] = chunks[i].id
+	}
+	return v.g.cat.Places(ctx, v.project, ids, func(i int, p *catalog.Place) error {
+		if p.ReadableBy(v.machine) && p.Entry.Kind == format.KindChunk && int(p.Entry.Raw) == chunks[i].raw {
+			fn(i, &p.Entry)
+		}
+		return nil
+	})
 }
 
 func isUnresolved(err error) bool {

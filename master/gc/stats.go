@@ -31,6 +31,7 @@ type StatsReport struct {
 	Chunks      Amount `json:"chunks"`       // different ones; bytes before compression
 	ChunkStored int64  `json:"chunk_stored"` // bytes that one copy of each takes
 	Nodes       Amount `json:"nodes"`        // different tree nodes; bytes before compression
+	Patches     Amount `json:"patches"`      // entries that are patches of other chunks; bytes as stored
 	Copies      Amount `json:"copies"`       // further copies of ids that are there already; bytes as stored
 	Damaged     Amount `json:"damaged"`      // entries that can not be read; bytes as stored
 
@@ -127,6 +128,9 @@ func (g *Collector) entryStats(ctx context.Context, project string, s *StatsRepo
 	for {
 		next, err := g.cat.EachEntry(ctx, project, cursor, entryPage, func(p *catalog.Place) {
 			stored, raw := int64(p.Entry.Stored), int64(p.Entry.Raw)
+			if p.Entry.IsPatch() && !p.Damaged && p.Pack.State == catalog.PackLive {
+				s.Patches.add(stored)
+			}
 			switch {
 			case p.Pack.State == catalog.PackTombstoned:
 			case p.Damaged || p.Pack.State != catalog.PackLive:
