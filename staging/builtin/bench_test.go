@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,4 +70,23 @@ func BenchmarkSignedPut(b *testing.B) {
 		n++
 	}
 	b.ReportMetric((cpuSeconds(b, srv.PID())-before)/(float64(n)*size*parallel/1e9), "server-cpu-s/GB")
+}
+
+// BenchmarkSmallPut sends objects of 256 KiB from 4 writers, whose names lie as deep as those of packs.
+func BenchmarkSmallPut(b *testing.B) {
+	const size, writers = 256 << 10, 4
+	_, store := start(b)
+	body := make([]byte, size)
+	var n atomic.Int64
+	b.SetBytes(size)
+	b.SetParallelism((writers + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := n.Add(1)
+			if err := store.Put(b.Context(), fmt.Sprintf("v1/project/packs/%02x/%d", i%16, i), body, nil); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 }

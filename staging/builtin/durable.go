@@ -17,19 +17,20 @@ import (
 	"github.com/versity/versitygw/s3response"
 )
 
-// durable is the posix backend with the fsyncs that it lacks: the file before it gets its name, then every directory from
-// the name's up to the root, any of which may be new. Paths are relative to the root, which posix.New makes the
+// durable is the posix backend with the fsyncs that it lacks: the file before it gets its name, then the directory that holds the name, and
+// those above it, up to the first that is known to be durable. Paths are relative to the root, which posix.New makes the
 // working directory.
 type durable struct {
 	*posix.Posix
 	put  *posix.Posix         // over the same directory, for PutObject only
 	sync func(*os.File) error // (*os.File).Sync but in tests
+	dirs *folders
 }
 
 // newDurable opens root. Objects are written past the page cache, which costs a third less CPU per byte since all of it goes to disk before
 // the answer anyway; they are read through it, because neighbouring ranges of a pack are asked for one after another.
 func newDurable(root string) (durable, error) {
-	d := durable{sync: (*os.File).Sync}
+	d := durable{sync: (*os.File).Sync, dirs: new(folders)}
 	for _, b := range []struct {
 		to     **posix.Posix
 		direct bool
@@ -50,7 +51,7 @@ func (d durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s
 	out, err := d.put.PutObjectWithPostFunc(ctx, in, d.sync)
 	if err == nil {
 		// Attributes are set on the file after the hook, so it is synced once more; its data are clean by then.
-		err = d.syncPath(filepath.Join(*in.Bucket, *in.Key))
+		err = d.syncNew(filepath.Join(*in.Bucket, *in.Key))
 	}
 	return out, full(err)
 }
@@ -72,11 +73,62 @@ func (d durable) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl
 }
 
 func (d durable) DeleteObject(ctx context.Context, in *s3.DeleteObjectInput) (*s3.DeleteObjectOutput, error) {
+	dir := filepath.Dir(filepath.Join(*in.Bucket, *in.Key))
+	defer d.dirs.deleting(dir)()
 	out, err := d.Posix.DeleteObject(ctx, in)
 	if err == nil {
-		err = d.syncPath(filepath.Dir(filepath.Join(*in.Bucket, *in.Key)))
+		err = d.syncPath(dir)
 	}
 	return out, err
+}
+
+func (d durable) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) (s3response.DeleteResult, error) {
+	dirs := map[string]bool{}
+	for _, o := range in.Delete.Objects {
+		dirs[filepath.Dir(filepath.Join(*in.Bucket, *o.Key))] = true
+	}
+	for dir := range dirs {
+		defer d.dirs.deleting(dir)()
+	}
+	res, err := d.Posix.DeleteObjects(ctx, in)
+	for dir := range dirs {
+		if err == nil {
+			err = d.syncPath(dir)
+		}
+	}
+	return res, err
+}
+
+func (d durable) DeleteBucket(ctx context.Context, bucket string) error {
+	defer d.dirs.deleting(bucket)()
+	err := d.Posix.DeleteBucket(ctx, bucket)
+	if err == nil {
+		err = d.syncPath(".")
+	}
+	return err
+}
+
+// syncNew syncs the new object at path, its directory, whose entry it is, and those above that may be new.
+func (d durable) syncNew(path string) error {
+	if err := d.syncOne(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	remember := d.dirs.walk()
+	var synced []string
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if err := d.syncOne(dir); err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return d.syncPath(dir) // removed by a delete, which covers it
+			}
+			return err
+		}
+		if dir == "." || d.dirs.has(dir) {
+			break
+		}
+		synced = append(synced, dir)
+	}
+	remember(synced)
+	return nil
 }
 
 // syncPath syncs path and its parents. One that is gone was removed by somebody else, whose own sync covers that.
