@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/builtin"
 	"github.com/openmigrate/openmigrate/staging/s3store"
@@ -29,11 +31,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	if len(os.Args) > 2 && os.Args[1] == "own-staging" {
+		os.Exit(ownStaging(os.Args[2]))
+	}
+	goleak.VerifyTestMain(m)
 }
 
-// start runs a server over a new directory.
-func start(tb testing.TB) (*builtin.Server, *s3store.Store) {
+// options are those of a server over a new directory.
+func options(tb testing.TB) builtin.StartOptions {
 	tb.Helper()
 	dir := tb.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -66,7 +71,13 @@ func start(tb testing.TB) (*builtin.Server, *s3store.Store) {
 	if err := os.Mkdir(o.Root, 0o700); err != nil {
 		tb.Fatal(err)
 	}
-	srv, err := builtin.Start(tb.Context(), o)
+	return o
+}
+
+// start runs a server over a new directory.
+func start(tb testing.TB) (*builtin.Server, *s3store.Store) {
+	tb.Helper()
+	srv, err := builtin.Start(tb.Context(), options(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
