@@ -73,10 +73,18 @@ func (r *Reader) planAll(ctx context.Context, next func(context.Context) ([]Want
 		groups := plan(found, r.opts.MaxGet, r.opts.MaxGap)
 		packs := make([]format.PackID, 0, len(groups))
 		seen := map[format.PackID]bool{}
+		add := func(p format.PackID) {
+			if !seen[p] {
+				seen[p] = true
+				packs = append(packs, p)
+			}
+		}
 		for i := range groups {
-			if !seen[groups[i].pack] {
-				seen[groups[i].pack] = true
-				packs = append(packs, groups[i].pack)
+			add(groups[i].pack)
+			for j := range groups[i].items {
+				if it := &groups[i].items[j]; it.base.Found {
+					add(it.base.Pack)
+				}
 			}
 		}
 		if err := r.sign(ctx, packs); err != nil {
@@ -124,7 +132,10 @@ func (r *Reader) fetch(ctx context.Context, g *group, buf []byte) error {
 	if r.missing.has(g.pack) {
 		return fmt.Errorf("read pack %s: %w", g.pack, staging.ErrNotFound)
 	}
-	return r.read(ctx, g.pack, g.off, buf[:g.end-g.off])
+	if err := r.read(ctx, g.pack, g.off, buf[:g.end-g.off]); err != nil {
+		return err
+	}
+	return r.fetchBases(ctx, g, buf)
 }
 
 // isDamage tells an error of what is stored from one of getting at it.
@@ -139,9 +150,9 @@ func (r *Reader) openAll(ctx context.Context, from <-chan load, s Sink) error {
 		return err
 	}
 	defer r.openers.Put(o)
-	dst := make([]byte, 0, chunker.MinSize+chunker.Slack)
+	m := scratch{content: make([]byte, 0, chunker.MinSize+chunker.Slack)}
 	for l := range from {
-		err := r.openGroup(ctx, o, &l, &dst, s)
+		err := r.openGroup(ctx, o, &l, &m, s)
 		r.release(l.buf)
 		if err != nil {
 			return err
@@ -150,7 +161,10 @@ func (r *Reader) openAll(ctx context.Context, from <-chan load, s Sink) error {
 	return nil
 }
 
-func (r *Reader) openGroup(ctx context.Context, o *format.Opener, l *load, dst *[]byte, s Sink) error {
+// scratch is the memory that one goroutine opens entries in.
+type scratch struct{ content, base []byte }
+
+func (r *Reader) openGroup(ctx context.Context, o *format.Opener, l *load, m *scratch, s Sink) error {
 	for i := range l.group.items {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -158,15 +172,14 @@ func (r *Reader) openGroup(ctx context.Context, o *format.Opener, l *load, dst *
 		it := &l.group.items[i]
 		content, err := []byte(nil), l.err
 		if err == nil {
-			at := int64(it.loc.Entry.Offset) - l.group.off
-			content, err = o.OpenVerified(it.loc.Pack, it.loc.Entry, l.buf[at:at+int64(it.loc.Entry.Stored)], *dst)
+			content, err = l.open(o, it, m)
 		}
 		if err != nil {
-			content, err = r.repair(ctx, o, it, err, *dst)
+			content, err = r.repair(ctx, o, it, err, m.content)
 		}
 		switch {
 		case err == nil:
-			*dst = content
+			m.content = content
 			err = s.deliver(it, content)
 		case isDamage(err):
 			err = s.damaged(it, err)

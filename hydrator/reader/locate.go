@@ -17,12 +17,14 @@ const (
 	packHeader = 48
 )
 
-// Want is content that somebody wants. Raw is the length that it must have, in bytes; 0: any. Index and Batch mean
-// something to the one who asks; wants are read in about the order in which they are asked for.
+// Want is content that somebody wants. Raw is the length that it must have, in bytes; 0: any. Full refuses patches: it is set for
+// their bases, so that opening something never takes more than one step. Index and Batch mean something to the one who asks; wants are
+// read in about the order in which they are asked for.
 type Want struct {
 	ID    chunker.ID
 	Kind  format.Kind
 	Raw   int
+	Full  bool
 	Index int64
 	Batch int
 }
@@ -30,13 +32,18 @@ type Want struct {
 // item is one stored entry and all wants that it satisfies.
 type item struct {
 	loc   wire.Location
+	base  wire.Location // where the base of a patch is in full
 	wants []Want
+
+	baseAt  int64 // of the group's buffer, once it is fetched
+	baseErr error // why it could not be
 }
 
-// group is items that one GET brings.
+// group is items that one GET brings, and one more for the base of each that is a patch.
 type group struct {
 	pack     format.PackID
 	off, end int64 // of the object
+	bases    int64 // bytes of the bases, as stored
 	first    int   // lowest position of a want in the batch
 	items    []item
 }
@@ -44,19 +51,17 @@ type group struct {
 // checkLocation refuses a location that no pack could have, so that nothing is allocated or read for it.
 func checkLocation(l *wire.Location, w *Want) error {
 	e := &l.Entry
-	limit := uint32(chunker.MaxSize)
-	if w.Kind == format.KindNode {
-		limit = format.MaxNode
+	if e.Kind != w.Kind || e.ID != w.ID {
+		return fmt.Errorf("%w: location is of another kind or id", format.ErrCorrupt)
+	}
+	if err := e.Check(); err != nil {
+		return fmt.Errorf("location: %w", err)
 	}
 	switch {
-	case e.Kind != w.Kind || e.ID != w.ID:
-		return fmt.Errorf("%w: location is of another kind or id", format.ErrCorrupt)
-	case e.Codec > chunker.Zstd:
-		return fmt.Errorf("%w: codec %d; upgrade this program", format.ErrVersion, e.Codec)
-	case e.Raw == 0 || e.Raw > limit || w.Raw != 0 && int(e.Raw) != w.Raw:
+	case w.Raw != 0 && int(e.Raw) != w.Raw:
 		return fmt.Errorf("%w: location of %d raw bytes, want %d", format.ErrCorrupt, e.Raw, w.Raw)
-	case e.Stored <= tagSize || e.Stored > e.Raw+tagSize:
-		return fmt.Errorf("%w: location of %d stored bytes for %d", format.ErrCorrupt, e.Stored, e.Raw)
+	case w.Full && e.IsPatch():
+		return fmt.Errorf("%w: it is a patch of %s, and should be stored in full", format.ErrCorrupt, e.Base)
 	case e.Offset < packHeader || int64(e.Offset)+int64(e.Stored) > format.MaxPack:
 		return fmt.Errorf("%w: location at %d of a pack", format.ErrCorrupt, e.Offset)
 	}
@@ -78,27 +83,75 @@ func (r *Reader) resolve(ctx context.Context, wants []Want) (found []item, lost 
 		}
 		items[i].wants = append(items[i].wants, w)
 	}
-	for start := 0; start < len(ids); start += wire.MaxOffer {
-		batch := ids[start:min(len(ids), start+wire.MaxOffer)]
-		locs, err := r.master.Resolve(ctx, r.job, batch)
-		if err != nil {
-			return nil, nil, nil, fmt.Errorf("ask where %d ids are: %w", len(batch), err)
+	locs, err := r.ask(ctx, ids)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	bad := make([]error, len(items))
+	for i := range items {
+		items[i].loc = locs[i]
+		bad[i] = checkItem(&items[i])
+	}
+	if err := r.resolveBases(ctx, items, bad); err != nil {
+		return nil, nil, nil, err
+	}
+	for i := range items {
+		if bad[i] == nil {
+			found = append(found, items[i])
+			continue
 		}
-		if len(locs) != len(batch) {
-			return nil, nil, nil, fmt.Errorf("ask where %d ids are: the answer has %d", len(batch), len(locs))
-		}
-		for i := range locs {
-			it := &items[start+i]
-			it.loc = locs[i]
-			bad := checkItem(it)
-			if bad == nil {
-				found = append(found, *it)
-				continue
-			}
-			lost, why = append(lost, *it), append(why, bad)
-		}
+		lost, why = append(lost, items[i]), append(why, bad[i])
 	}
 	return found, lost, why, nil
+}
+
+// ask asks the master where ids are, as often as it takes.
+func (r *Reader) ask(ctx context.Context, ids []chunker.ID) ([]wire.Location, error) {
+	all := make([]wire.Location, 0, len(ids))
+	for batch := range slices.Chunk(ids, wire.MaxOffer) {
+		locs, err := r.master.Resolve(ctx, r.job, batch)
+		if err != nil {
+			return nil, fmt.Errorf("ask where %d ids are: %w", len(batch), err)
+		}
+		if len(locs) != len(batch) {
+			return nil, fmt.Errorf("ask where %d ids are: the answer has %d", len(batch), len(locs))
+		}
+		all = append(all, locs...)
+	}
+	return all, nil
+}
+
+// resolveBases finds the bases of the items that are patches, and says in bad what is wrong with those of which it does not.
+func (r *Reader) resolveBases(ctx context.Context, items []item, bad []error) error {
+	var ids []chunker.ID
+	var of []*item
+	var why []*error
+	for i := range items {
+		if e := &items[i].loc.Entry; bad[i] == nil && e.IsPatch() {
+			ids, of, why = append(ids, e.Base), append(of, &items[i]), append(why, &bad[i])
+		}
+	}
+	locs, err := r.ask(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, it := range of {
+		it.base = locs[i]
+		err := errNowhere
+		if it.base.Found {
+			w := it.baseWant()
+			err = checkLocation(&it.base, &w)
+		}
+		if err != nil {
+			*why[i] = fmt.Errorf("pack %s entry %s: base %s: %w", it.loc.Pack, it.loc.Entry.ID, ids[i], err)
+		}
+	}
+	return nil
+}
+
+func (it *item) baseWant() Want {
+	e := &it.loc.Entry
+	return Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Full: true}
 }
 
 func checkItem(it *item) error {
@@ -114,7 +167,7 @@ func checkItem(it *item) error {
 }
 
 // plan groups items so that entries that lie near each other in a pack come with one GET, and orders the groups by what is
-// wanted first.
+// wanted first. The bases of patches count: maxGet is what a group takes in memory.
 func plan(items []item, maxGet, maxGap int) []group {
 	order := make([]int, len(items))
 	for i := range order {
@@ -128,15 +181,16 @@ func plan(items []item, maxGet, maxGap int) []group {
 	for _, i := range order {
 		l := &items[i].loc
 		off, end := int64(l.Entry.Offset), int64(l.Entry.Offset)+int64(l.Entry.Stored)
+		base := int64(items[i].base.Entry.Stored)
 		if n := len(groups) - 1; n >= 0 {
 			g := &groups[n]
-			if g.pack == l.Pack && off-g.end <= int64(maxGap) && max(end, g.end)-g.off <= int64(maxGet) {
-				g.end, g.first = max(g.end, end), min(g.first, i)
+			if g.pack == l.Pack && off-g.end <= int64(maxGap) && max(end, g.end)-g.off+g.bases+base <= int64(maxGet) {
+				g.end, g.first, g.bases = max(g.end, end), min(g.first, i), g.bases+base
 				g.items = append(g.items, items[i])
 				continue
 			}
 		}
-		groups = append(groups, group{pack: l.Pack, off: off, end: end, first: i, items: []item{items[i]}})
+		groups = append(groups, group{pack: l.Pack, off: off, end: end, bases: base, first: i, items: []item{items[i]}})
 	}
 	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(a.first, b.first) })
 	return groups

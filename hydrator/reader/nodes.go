@@ -59,8 +59,7 @@ func (r *Reader) Nodes(ctx context.Context, ids []chunker.ID) ([][]byte, error) 
 		if l.err = r.fetch(ctx, &g, buf); l.err != nil && !isDamage(l.err) {
 			return nil, l.err
 		}
-		var dst []byte
-		err := r.openGroup(ctx, o, &l, &dst, Sink{
+		err := r.openGroup(ctx, o, &l, &scratch{}, Sink{
 			Deliver: func(w Want, content []byte) error {
 				out[w.Index] = bytes.Clone(content)
 				r.nodes.put(w.ID, out[w.Index])

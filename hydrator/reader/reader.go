@@ -5,7 +5,9 @@
 //	wants ─► resolve in batches ─► group what is adjacent ─► GET ranges, some at a time ─► open, verify ─► deliver
 //	                                                                                       └► again, elsewhere ─► damaged
 //
-// Memory is what Options says: Buffers of MaxGet bytes, and a chunk for each worker. A Reader may be used by any number of
+// A patch is opened over its base, which is fetched with it, and verified by itself.
+//
+// Memory is what Options says: Buffers of MaxGet bytes (8 MiB at least), and two chunks for each worker. A Reader may be used by any number of
 // goroutines at once.
 package reader
 
@@ -126,12 +128,15 @@ func (r *Reader) Keys() *format.Keys { return r.keys }
 // Fetched is the number of bytes that were read from staging.
 func (r *Reader) Fetched() int64 { return r.fetched.Load() }
 
-// buffer waits for a free buffer of MaxGet bytes.
+// minBuffer is room for a patch and its base of any size.
+const minBuffer = 2 * (chunker.MaxSize + tagSize)
+
+// buffer waits for a free buffer of MaxGet bytes, or minBuffer.
 func (r *Reader) buffer(ctx context.Context) ([]byte, error) {
 	select {
 	case b := <-r.buffers:
 		if b == nil {
-			b = make([]byte, r.opts.MaxGet)
+			b = make([]byte, max(r.opts.MaxGet, minBuffer))
 		}
 		return b, nil
 	case <-ctx.Done():

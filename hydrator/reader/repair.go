@@ -27,9 +27,11 @@ func (r *Reader) repair(ctx context.Context, o *format.Opener, it *item, cause e
 		if err == nil || !isDamage(err) {
 			return content, err
 		}
-		cause = fmt.Errorf("pack %s at %d: %w", it.loc.Pack, it.loc.Entry.Offset, err)
-		if err := r.report(ctx, it, err); err != nil {
-			return nil, err
+		cause = fmt.Errorf("pack %s entry %s at %d: %w", it.loc.Pack, it.loc.Entry.ID, it.loc.Entry.Offset, err)
+		if !isBase(err) {
+			if err := r.report(ctx, it, err); err != nil {
+				return nil, err
+			}
 		}
 		found, _, why, err := r.resolve(ctx, it.wants)
 		if err != nil {
@@ -38,21 +40,28 @@ func (r *Reader) repair(ctx context.Context, o *format.Opener, it *item, cause e
 		if len(why) > 0 || len(found) != 1 || tried[found[0].loc.Pack] {
 			return nil, cause
 		}
-		it.loc, cause = found[0].loc, nil
+		it.loc, it.base, cause = found[0].loc, found[0].base, nil
 	}
 	return nil, cause
 }
 
-// one fetches and opens a single entry, unless cause says that its pack does not exist.
+// one fetches and opens a single entry, and its base when it is a patch, unless cause says that its pack does not exist.
 func (r *Reader) one(ctx context.Context, o *format.Opener, it *item, cause error, dst []byte) ([]byte, error) {
-	if errors.Is(cause, staging.ErrNotFound) {
+	if errors.Is(cause, staging.ErrNotFound) && !isBase(cause) {
 		return nil, cause
 	}
 	stored := make([]byte, it.loc.Entry.Stored)
 	if err := r.read(ctx, it.loc.Pack, int64(it.loc.Entry.Offset), stored); err != nil {
 		return nil, err
 	}
-	return o.OpenVerified(it.loc.Pack, it.loc.Entry, stored, dst)
+	if !it.loc.Entry.IsPatch() {
+		return o.OpenVerified(it.loc.Pack, it.loc.Entry, stored, dst)
+	}
+	base, err := r.repair(ctx, o, &item{loc: it.base, wants: []Want{it.baseWant()}}, nil, nil)
+	if err != nil {
+		return nil, &baseError{id: it.loc.Entry.Base, err: err}
+	}
+	return o.OpenPatch(it.loc.Pack, it.loc.Entry, stored, base, dst)
 }
 
 // report tells the master of a bad copy; of a pack that does not exist only once.
