@@ -60,7 +60,7 @@ func TestParentKilled(t *testing.T) {
 	if serr != nil || perr != nil {
 		t.Fatalf("the parent did not start a server: %v, %v", serr, perr)
 	}
-	defer unix.Close(child)
+	defer func() { _ = unix.Close(child) }() // only read
 	fds := []unix.PollFd{{Fd: int32(child), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, int((20 * time.Second).Milliseconds()))
 	for errors.Is(err, unix.EINTR) {
