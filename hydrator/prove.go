@@ -3,8 +3,10 @@ package hydrator
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/openmigrate/openmigrate/hydrator/reader"
 	"github.com/openmigrate/openmigrate/staging/format"
@@ -82,13 +84,24 @@ func (p *prover) pack(ctx context.Context, want wire.JobPack) ([]wire.Damage, er
 	if err == nil && has != id {
 		err = fmt.Errorf("%w: it says that it is pack %s", format.ErrCorrupt, has)
 	}
+	if errors.Is(err, format.ErrVersion) {
+		return nil, fmt.Errorf("prove pack %s: %w", want.ID, err) // a node that is upgraded can
+	}
+	if sum := sha256.Sum256(format.MarshalEntries(entries)); err == nil && len(want.Contents) > 0 && !bytes.Equal(sum[:], want.Contents) {
+		err = fmt.Errorf("%w: its entries are not those that were committed", format.ErrCorrupt)
+	}
 	if err != nil {
 		return []wire.Damage{damaged("", err)}, nil
 	}
 	var found []wire.Damage
+	var patches []format.Entry
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return found, context.Cause(ctx)
+		}
+		if e.IsPatch() {
+			patches = append(patches, e)
+			continue
 		}
 		out, err := p.o.OpenVerified(id, e, p.buf[e.Offset:e.Offset+e.Stored], p.plain)
 		if err == nil && e.Kind == format.KindNode {
@@ -105,5 +118,47 @@ func (p *prover) pack(ctx context.Context, want wire.JobPack) ([]wire.Damage, er
 			found = append(found, damaged(e.ID.String(), err))
 		}
 	}
-	return found, nil
+	err = p.patches(ctx, id, patches, func(e *format.Entry, cause error) {
+		found = append(found, damaged(e.ID.String(), cause))
+	})
+	return found, err
+}
+
+// patches opens the patches of the pack that is in the buffer, over their bases, wherever those are stored in full. bad is told of each that can
+// not be opened, by one goroutine at a time.
+func (p *prover) patches(ctx context.Context, pack format.PackID, patches []format.Entry, bad func(e *format.Entry, cause error)) error {
+	if len(patches) == 0 {
+		return nil
+	}
+	var mu sync.Mutex // guards p and what bad changes
+	next := 0
+	return p.r.Read(ctx, func(context.Context) ([]reader.Want, error) {
+		var wants []reader.Want
+		for ; next < len(patches) && len(wants) < wire.MaxOffer; next++ {
+			e := &patches[next]
+			wants = append(wants, reader.Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Full: true, Index: int64(next)})
+		}
+		return wants, nil
+	}, reader.Sink{
+		Deliver: func(w reader.Want, base []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			e := &patches[w.Index]
+			out, err := p.o.OpenPatch(pack, *e, p.buf[e.Offset:e.Offset+e.Stored], base, p.plain)
+			if err != nil {
+				bad(e, err)
+				return nil
+			}
+			p.plain = out
+			p.res.Chunks++
+			p.res.Bytes += int64(e.Raw)
+			return nil
+		},
+		Damaged: func(w reader.Want, err error) error {
+			mu.Lock()
+			defer mu.Unlock()
+			bad(&patches[w.Index], fmt.Errorf("base %s: %w", w.ID, err))
+			return nil
+		},
+	})
 }

@@ -5,6 +5,7 @@ package hydratortest
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -100,6 +101,8 @@ type Image struct {
 	ChunkSize int // bytes; 0: 64 KiB
 	PackSize  int // bytes; 0: 1 MiB
 	Copies    int // how often each new chunk is stored; 0: once
+	// Base is an image that was replicated before. A new chunk is stored as a patch of Base's at its place, if that is stored in full.
+	Base []byte
 }
 
 // Replicated is a restpoint in the bucket.
@@ -184,7 +187,8 @@ func (w *World) pack(t testing.TB, d *format.Disk, img Image, out *Replicated, a
 		c := img.Data[off : off+int64(n)]
 		id := h.ID(c)
 		ids = append(ids, id)
-		if !id.IsZero() {
+		end := off + int64(n)
+		if !id.IsZero() && (end > int64(len(img.Base)) || !p.patch(id, c, img.Base[off:end], h)) {
 			p.add(format.KindChunk, id, c)
 		}
 		if err := tree.Add(i, id); err != nil {
@@ -215,27 +219,65 @@ func (p *packer) add(kind format.Kind, id chunker.ID, content []byte) {
 	}
 }
 
+// patch stores a chunk that is new as a patch, if it can.
+func (p *packer) patch(id chunker.ID, content, base []byte, h *chunker.Hasher) bool {
+	baseID := h.ID(base)
+	p.w.mu.Lock()
+	known := p.mine[id] || len(p.w.locations[id]) > 0
+	full := false
+	for _, l := range p.w.locations[baseID] {
+		full = full || !l.Entry.IsPatch()
+	}
+	p.w.mu.Unlock()
+	if known || !full {
+		return false
+	}
+	blocks, err := chunker.DiffBlocks(base, content)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	data, err := p.comp.EncodePatch(nil, content, &blocks)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if !p.writer.Room(len(data) + chunker.IDSize) {
+		p.finish()
+	}
+	p.mine[id] = true
+	if err := p.writer.AppendPatch(id, baseID, len(content), data); err != nil {
+		p.t.Fatal(err)
+	}
+	return true
+}
+
 func (p *packer) finish() {
 	if p.writer.Count() == 0 {
 		return
 	}
-	object, entries, err := p.writer.Finish()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	id := p.writer.ID()
-	if err := p.w.Store.Put(context.Background(), id.Name(), append([]byte(nil), object...), nil); err != nil {
-		p.t.Fatal(err)
-	}
-	p.out.Packs = append(p.out.Packs, wire.JobPack{ID: id.String(), Size: int64(len(object))})
-	p.w.mu.Lock()
-	for _, e := range entries {
-		p.w.locations[e.ID] = append(p.w.locations[e.ID], wire.Location{Found: true, Pack: id, Entry: e})
-	}
-	p.w.mu.Unlock()
+	p.out.Packs = append(p.out.Packs, p.w.Put(p.t, p.writer))
 	if err := p.writer.Reset(); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// Put finishes a pack, puts it into the bucket, and takes its entries into the index.
+func (w *World) Put(t testing.TB, writer *format.PackWriter) wire.JobPack {
+	t.Helper()
+	object, entries, err := writer.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := writer.ID()
+	if err := w.Store.Put(context.Background(), id.Name(), append([]byte(nil), object...), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range entries {
+		w.locations[e.ID] = append(w.locations[e.ID], wire.Location{Found: true, Pack: id, Entry: e})
+	}
+	sum := sha256.Sum256(format.MarshalEntries(entries))
+	return wire.JobPack{ID: id.String(), Size: int64(len(object)), Contents: sum[:]}
 }
 
 // Job is a job of that kind on a restpoint.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,8 +99,12 @@ func TestTroubleThatPasses(t *testing.T) {
 		"429":     func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(429) },
 		"no body": func(rw http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) },
 		"half a body": func(rw http.ResponseWriter, r *http.Request) {
-			rw.Header().Set("Content-Range", strings.Replace(r.Header.Get("Range"), "=", " ", 1)+"/67108864")
-			rw.Header().Set("Content-Length", "100000")
+			var from, to int
+			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil {
+				t.Error(err)
+			}
+			rw.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to, to+1000))
+			rw.Header().Set("Content-Length", strconv.Itoa(to-from+1))
 			rw.WriteHeader(http.StatusPartialContent)
 			_, _ = rw.Write(make([]byte, 50000))
 			panic(http.ErrAbortHandler)
