@@ -43,8 +43,8 @@ type Options struct {
 	Clock     clock.Clock       // nil: the system's
 	MaxGet    int               // bytes of one GET; 0: 8 MiB, at least a chunk
 	MaxGap    int               // bytes between two entries that are read and dropped to save a request; 0: 64 KiB
-	Buffers   int               // GETs that are held in memory at once; 0: 6
-	Workers   int               // goroutines that open and deliver; 0: one per core
+	Buffers   int               // GETs that are held in memory at once; 0: 10
+	Workers   int               // goroutines that open and deliver; 0: three per core, since delivery waits for disks
 	Attempts  int               // of one GET that fails for a reason that may pass; 0: 6
 	Backoff   time.Duration     // before the second attempt, doubled each time; 0: 200 ms
 	Timeout   time.Duration     // of one attempt; 0: 2 minutes
@@ -64,8 +64,8 @@ func (o *Options) fill() {
 	def(&o.MaxGet, defaultMaxGet)
 	o.MaxGet = max(o.MaxGet, chunker.MaxSize+tagSize)
 	def(&o.MaxGap, defaultMaxGap)
-	def(&o.Buffers, 6)
-	def(&o.Workers, runtime.GOMAXPROCS(0))
+	def(&o.Buffers, 10)
+	def(&o.Workers, 3*runtime.GOMAXPROCS(0))
 	def(&o.Attempts, 6)
 	if o.Backoff <= 0 {
 		o.Backoff = 200 * time.Millisecond

@@ -64,6 +64,7 @@ type Volume struct {
 	fresh  bool
 	size   int64 // bytes
 	zero   zeroer
+	direct direct
 }
 
 // Open opens the target for writing, creating a file that does not exist, and makes sure that nobody else uses it.
@@ -91,6 +92,9 @@ func Open(path string) (*Volume, error) {
 	}
 	if err == nil {
 		err = v.claim()
+	}
+	if err == nil {
+		v.direct.open(v.f)
 	}
 	if err != nil {
 		_ = v.Close()
@@ -163,9 +167,6 @@ func (v *Volume) SetSize(size int64) error {
 // ReadAt reads content.
 func (v *Volume) ReadAt(b []byte, off int64) (int, error) { return v.f.ReadAt(b, off) }
 
-// WriteAt writes content.
-func (v *Volume) WriteAt(b []byte, off int64) (int, error) { return v.f.WriteAt(b, off) }
-
 // Sync returns when everything that was written before is durable.
 func (v *Volume) Sync() error {
 	if err := unix.Fdatasync(int(v.f.Fd())); err != nil {
@@ -184,5 +185,5 @@ func (v *Volume) Close() error {
 	if v.f == nil {
 		return nil
 	}
-	return v.f.Close()
+	return errors.Join(v.direct.close(), v.f.Close())
 }
