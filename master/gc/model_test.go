@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type world struct {
 	commits  int
 	gcs      int
 	deaths   int
+	patches  int
+	refused  int // packs with patches
 }
 
 type machine struct {
@@ -46,7 +49,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{Env: catalogtest.New(t, nil), t: t, rnd: rand.New(rand.NewPCG(seed, 1)), want: make(map[string]catalogtest.Disk)}
 	base := disk("d", seed, 70, 0, 1, 2, 65)
 	for i := range 3 {
-		w.machines = append(w.machines, &machine{agent: w.NewAgent(fmt.Sprint("m", i)), disk: base})
+		m := &machine{agent: w.NewAgent(fmt.Sprint("m", i)), disk: base}
+		m.agent.Patches = i < 2
+		w.machines = append(w.machines, m)
 	}
 	return w
 }
@@ -104,7 +109,11 @@ func (w *world) note(format string, args ...any) { w.log = append(w.log, fmt.Spr
 
 func (w *world) open(m *machine) {
 	for range w.rnd.IntN(3) {
-		m.disk = changed(m.disk, w.rnd.IntN(70))
+		at := w.rnd.IntN(70)
+		if w.rnd.IntN(3) > 0 {
+			at = w.rnd.IntN(3) // one that was sent before
+		}
+		m.disk = changed(m.disk, at)
 	}
 	if w.rnd.IntN(4) == 0 {
 		m.disk = w.machines[w.rnd.IntN(len(w.machines))].disk // as another has it
@@ -146,8 +155,18 @@ func (w *world) send(m *machine) {
 		}
 		return
 	}
-	if w.check("upload", m.cycle.Upload(p)) {
+	err := m.cycle.Upload(p)
+	if wire.HasCode(err, wire.CodeMissing) {
+		w.refused++
+		m.agent.ForgetFull()
+	}
+	if w.check("upload", err) {
 		m.packs = m.packs[1:]
+		for _, e := range must[[]format.Entry](w.t)(format.UnmarshalEntries(p.Entries)) {
+			if e.IsPatch() {
+				w.patches++
+			}
+		}
 	}
 }
 
@@ -285,7 +304,7 @@ func (e *eventful) Delete(ctx context.Context, name string) error {
 	return e.Store.Delete(ctx, name)
 }
 
-// needed are the ids in the trees of all restpoints that are listed.
+// needed are the ids in the trees of all restpoints that are listed, and the bases of those that are stored as patches.
 func (w *world) needed() map[chunker.ID]bool {
 	w.t.Helper()
 	ids := make(map[chunker.ID]bool)
@@ -304,6 +323,16 @@ func (w *world) needed() map[chunker.ID]bool {
 				w.t.Fatal(err)
 			}
 		}
+	}
+	all := slices.Collect(maps.Keys(ids))
+	err := w.Catalog.Places(w.t.Context(), catalog.DefaultProject, all, func(_ int, p *catalog.Place) error {
+		if p.Entry.IsPatch() {
+			ids[p.Entry.Base] = true
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
 	}
 	return ids
 }
@@ -334,7 +363,7 @@ func (w *world) nothingUseless() {
 
 // TestModel: whatever happens in whatever order, every restpoint that is listed can be restored, and in the end nothing is left that nothing needs.
 func TestModel(t *testing.T) {
-	var commits, gcs, deaths int
+	var commits, gcs, deaths, patches, refused int
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
@@ -358,10 +387,11 @@ func TestModel(t *testing.T) {
 				t.Errorf("left in the bucket: %v", left)
 			}
 			commits, gcs, deaths = commits+w.commits, gcs+w.gcs, deaths+w.deaths
+			patches, refused = patches+w.patches, refused+w.refused
 		})
 	}
-	t.Logf("%d commits, %d collections, %d deaths", commits, gcs, deaths)
-	if commits < 30 || gcs < 30 || deaths < 10 {
-		t.Errorf("%d commits, %d collections, %d deaths: the model does too little", commits, gcs, deaths)
+	t.Logf("%d commits, %d collections, %d deaths, %d patches, %d refused", commits, gcs, deaths, patches, refused)
+	if commits < 30 || gcs < 30 || deaths < 10 || patches < 30 {
+		t.Errorf("%d commits, %d collections, %d deaths, %d patches: the model does too little", commits, gcs, deaths, patches)
 	}
 }

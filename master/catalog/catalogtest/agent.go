@@ -29,7 +29,9 @@ type Agent struct {
 	Env     *Env
 	Machine catalog.Machine
 	Key     ed25519.PrivateKey
+	Patches bool // send a changed chunk as a patch of the one that was sent in full last
 
+	full   map[string]map[int64]Piece        // chunks that were sent in full last, or known, by disk and index
 	base   map[string]map[place]chunker.ID // of the last restpoint that was acknowledged, by disk
 	roots  map[string]chunker.ID
 	parent string
@@ -55,11 +57,16 @@ func (e *Env) NewAgent(name string) *Agent {
 	return &Agent{Env: e, Machine: m, Key: key}
 }
 
-// Piece is content that has an id.
+// Piece is content that has an id. With a Base it goes into a pack as a patch of that.
 type Piece struct {
 	Kind    format.Kind
 	ID      chunker.ID
 	Content []byte
+	Base    chunker.ID
+	Old     []byte // content of Base
+
+	disk  string
+	index int64 // of a chunk
 }
 
 // Cycle is one session of an agent.
@@ -71,6 +78,8 @@ type Cycle struct {
 
 	disks []Disk
 	tree  map[string]map[place]chunker.ID
+
+	refused bool // patches were, so all was sent in full
 }
 
 // Open opens a session for disks as they are now, with the last restpoint as its parent. resume may be empty.
@@ -113,9 +122,15 @@ func (c *Cycle) read() error {
 		}
 		add := func(p place, kind format.Kind, id chunker.ID, content []byte) {
 			tree[p] = id
-			if base[p] != id || lost[id.String()] {
-				c.Pieces = append(c.Pieces, Piece{Kind: kind, ID: id, Content: append([]byte(nil), content...)})
+			if base[p] == id && !lost[id.String()] {
+				return
 			}
+			piece := Piece{Kind: kind, ID: id, Content: append([]byte(nil), content...), disk: d.ID, index: p.index}
+			old, ok := c.Agent.full[d.ID][p.index]
+			if c.Agent.Patches && kind == format.KindChunk && ok && !lost[id.String()] && old.ID != id && len(old.Content) == len(content) {
+				piece.Base, piece.Old = old.ID, old.Content
+			}
+			c.Pieces = append(c.Pieces, piece)
 		}
 		layout := chunker.Layout{Size: int64(len(d.Data)), ChunkSize: ChunkSize}
 		b := format.NewTreeBuilder(nodes, layout.Chunks(), func(level int, index int64, id chunker.ID, encoded []byte) error {
@@ -191,8 +206,7 @@ func (e *Env) MakePacks(pieces []Piece) ([]Pack, error) {
 		}
 		n := 0
 		for n < len(pieces) && w.Room(len(pieces[n].Content)) {
-			p := &pieces[n]
-			if err := w.Append(p.Kind, p.ID, chunker.Raw, len(p.Content), p.Content); err != nil {
+			if err := pieces[n].append(w); err != nil {
 				return nil, err
 			}
 			n++
@@ -208,6 +222,25 @@ func (e *Env) MakePacks(pieces []Piece) ([]Pack, error) {
 		packs = append(packs, Pack{ID: w.ID(), Object: object, Entries: format.MarshalEntries(entries)})
 	}
 	return packs, nil
+}
+
+func (p *Piece) append(w *format.PackWriter) error {
+	if p.Base.IsZero() {
+		return w.Append(p.Kind, p.ID, chunker.Raw, len(p.Content), p.Content)
+	}
+	blocks, err := chunker.DiffBlocks(p.Old, p.Content)
+	if err != nil {
+		return err
+	}
+	comp, err := chunker.NewCompressor()
+	if err != nil {
+		return err
+	}
+	patch, err := comp.EncodePatch(nil, p.Content, &blocks)
+	if err != nil {
+		return err
+	}
+	return w.AppendPatch(p.ID, p.Base, len(p.Content), patch)
 }
 
 // Upload announces, puts and commits one pack.
@@ -226,22 +259,35 @@ func (c *Cycle) Upload(p *Pack) error {
 	return cat.CommitPack(ctx, c.Agent.Machine.ID, c.Session.ID, p.ID, p.Entries)
 }
 
-// Send offers everything and sends what is not known. It returns the pieces sent.
+// Send offers everything and sends what is not known, in full where a patch is refused. It returns the pieces sent.
 func (c *Cycle) Send() ([]Piece, error) {
 	send, err := c.Unknown()
 	if err != nil {
 		return nil, err
 	}
-	packs, err := c.Agent.Env.MakePacks(send)
+	err = c.SendPieces(send)
+	if wire.HasCode(err, wire.CodeMissing) {
+		for i := range send {
+			send[i].Base, send[i].Old = chunker.Zero, nil
+		}
+		c.refused = true
+		err = c.SendPieces(send)
+	}
+	return send, err
+}
+
+// SendPieces packs pieces and uploads the packs.
+func (c *Cycle) SendPieces(pieces []Piece) error {
+	packs, err := c.Agent.Env.MakePacks(pieces)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range packs {
 		if err := c.Upload(&packs[i]); err != nil {
-			return nil, fmt.Errorf("pack %d: %w", i, err)
+			return fmt.Errorf("pack %d: %w", i, err)
 		}
 	}
-	return send, nil
+	return nil
 }
 
 // Restpoint is what the manifest will say.
@@ -269,12 +315,33 @@ func (c *Cycle) Commit(manifest []byte) (wire.Committed, error) {
 	done, err := c.Agent.Env.Catalog.CommitSession(c.Agent.Env.T.Context(), c.Agent.Machine.ID, c.Session.ID, manifest)
 	if err == nil {
 		c.Agent.base, c.Agent.roots, c.Agent.parent = c.tree, c.Roots, done.Restpoint
+		c.noteFull()
 	}
 	return done, err
 }
 
+// noteFull keeps what later patches can be made of.
+func (c *Cycle) noteFull() {
+	a := c.Agent
+	if a.full == nil {
+		a.full = make(map[string]map[int64]Piece)
+	}
+	for _, p := range c.Pieces {
+		if p.Kind != format.KindChunk || !p.Base.IsZero() && !c.refused {
+			continue
+		}
+		if a.full[p.disk] == nil {
+			a.full[p.disk] = make(map[int64]Piece)
+		}
+		a.full[p.disk][p.index] = p
+	}
+}
+
 // ForgetBase makes the agent forget its last restpoint.
 func (a *Agent) ForgetBase() { a.base, a.roots, a.parent = nil, nil, "" }
+
+// ForgetFull makes it send chunks in full.
+func (a *Agent) ForgetFull() { a.full = nil }
 
 // Replicate makes a restpoint of disks, and returns its id and how many pieces were sent.
 func (a *Agent) Replicate(disks ...Disk) (restpoint string, sent int) {

@@ -117,15 +117,33 @@ func (r *reader) Nodes(ctx context.Context, ids []chunker.ID) ([][]byte, error) 
 		if !l.Found {
 			return nil, fmt.Errorf("%s does not resolve", ids[i])
 		}
-		stored, err := r.e.object(ctx, l.Pack.Name(), int64(l.Entry.Offset), int64(l.Entry.Stored))
-		if err != nil {
-			return nil, err
-		}
-		if out[i], err = r.opener.OpenVerified(l.Pack, l.Entry, stored, nil); err != nil {
+		if out[i], err = r.open(ctx, &l); err != nil {
 			return nil, fmt.Errorf("%s in pack %s: %w", ids[i], l.Pack, err)
 		}
 	}
 	return out, nil
+}
+
+func (r *reader) open(ctx context.Context, l *wire.Location) ([]byte, error) {
+	stored, err := r.e.object(ctx, l.Pack.Name(), int64(l.Entry.Offset), int64(l.Entry.Stored))
+	if err != nil {
+		return nil, err
+	}
+	if !l.Entry.IsPatch() {
+		return r.opener.OpenVerified(l.Pack, l.Entry, stored, nil)
+	}
+	base, err := r.e.Catalog.ResolveFor(ctx, r.project, r.machine, []chunker.ID{l.Entry.Base})
+	if err != nil {
+		return nil, err
+	}
+	if !base[0].Found || base[0].Entry.IsPatch() {
+		return nil, fmt.Errorf("base %s is not there in full: %+v", l.Entry.Base, base[0])
+	}
+	content, err := r.open(ctx, &base[0])
+	if err != nil {
+		return nil, fmt.Errorf("base %s: %w", l.Entry.Base, err)
+	}
+	return r.opener.OpenPatch(l.Pack, l.Entry, stored, content, nil)
 }
 
 // IDs lists every id in a restpoint's trees.
