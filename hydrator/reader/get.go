@@ -15,7 +15,7 @@ import (
 var errShort = errors.New("pack is cut short")
 
 // maxRefused is how many times a refused URL is taken for one that expired.
-const maxRefused = 2
+const maxRefused = 4
 
 // read fills buf from off of a pack: with a new URL when the old one is refused, and again when the reason may pass.
 // staging.ErrNotFound and errShort say that the pack is damaged; other errors that it could not be read.
@@ -40,7 +40,7 @@ func (r *Reader) read(ctx context.Context, pack format.PackID, off int64, buf []
 			return context.Cause(ctx)
 		case errors.Is(err, staging.ErrDenied) && refused < maxRefused:
 			refused++
-			r.urls.drop(pack)
+			r.urls.drop(pack, u)
 			continue
 		case !errors.Is(err, staging.ErrTemporary) || attempt >= r.opts.Attempts:
 			return fmt.Errorf("read pack %s: %w", pack, err)

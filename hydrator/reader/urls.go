@@ -49,10 +49,13 @@ func (c *urlCache) put(packs []format.PackID, urls []string, valid time.Duration
 	}
 }
 
-func (c *urlCache) drop(p format.PackID) {
+// drop forgets a URL that was refused, unless somebody has replaced it meanwhile.
+func (c *urlCache) drop(p format.PackID, refused string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.m, p)
+	if c.m[p].url == refused {
+		delete(c.m, p)
+	}
 }
 
 // sign makes sure that there are URLs for packs, as few requests as it takes.
