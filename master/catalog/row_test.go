@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
@@ -16,12 +17,21 @@ func TestPackRow(t *testing.T) {
 		{
 			ID: format.PackID{1, 2}, Seq: 1 << 40, Project: "default", Machine: "m", Session: "s", Size: 64 << 20, CRC32C: staging.CRC32C{3},
 			State: PackLive, Entries: 200, Epoch: 7, Committed: at, Proven: at.Add(1), Changed: at.Add(2), URLUntil: at.Add(3), ProveJob: true,
+			Contents: [32]byte{4, 31: 5},
 		},
 	} {
 		got, err := decodePack(p.Seq, appendPack(nil, &p))
 		if err != nil || !reflect.DeepEqual(*got, p) {
 			t.Errorf("%+v came back as %+v, %v", p, got, err)
 		}
+	}
+	// A row of version 1 has no Contents.
+	want := Pack{Seq: 3, State: PackLive, Project: "p", Machine: "m", Session: "s"}
+	b := appendPack(nil, &want)
+	b = append(b[:packRowFixed:packRowFixed], b[packRowFixed+32:]...)
+	b[0] = 1
+	if got, err := decodePack(3, b); err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("a row of version 1 is %+v, %v", got, err)
 	}
 }
 
@@ -42,6 +52,8 @@ func FuzzPackRow(f *testing.F) {
 
 func FuzzIndexRow(f *testing.F) {
 	x := indexRow{pack: 5, damaged: true, entry: format.Entry{Kind: format.KindNode, Ordinal: 1, Offset: 2, Stored: 3, Raw: 4}}
+	f.Add(indexKey(1, &x.entry.ID, x.pack), x.append(nil))
+	x.entry.Kind, x.entry.Codec, x.entry.Base = format.KindChunk, chunker.Patch, chunker.ID{3}
 	f.Add(indexKey(1, &x.entry.ID, x.pack), x.append(nil))
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, key, value []byte) {
