@@ -1,0 +1,197 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// recipeVersion changes when the same Recipe should give another disk.
+const recipeVersion = 1
+
+// buildLimit bounds the making of one image; measured: docs in the test's log.
+const buildLimit = 20 * time.Minute
+
+// basePackages make a machine that boots, has LVM and can be talked to.
+var basePackages = []string{
+	"linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "initramfs-tools", "zstd", "lvm2", "e2fsprogs", "iproute2",
+}
+
+// Build returns the image of a recipe and makes it when the cache has none. It is kept until its recipe or the program
+// in guest changes; newer Debian packages do not replace it.
+func Build(t testing.TB, r Recipe) Image {
+	t.Helper()
+	if r.Root == "" {
+		r.Root = Ext4
+	}
+	if r.SizeMiB == 0 {
+		r.SizeMiB = 2048
+		if r.Root == LVM {
+			r.SizeMiB = 3072
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
+	defer cancel()
+	image, err := build(ctx, t, r)
+	fatal(t, "build image", err)
+	return image
+}
+
+func build(ctx context.Context, t testing.TB, r Recipe) (Image, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return Image{}, err
+	}
+	guest, err := guestProgram(ctx, t.TempDir())
+	if err != nil {
+		return Image{}, err
+	}
+	key, err := recipeKey(r, guest)
+	if err != nil {
+		return Image{}, err
+	}
+	image := Image{filepath.Join(cache, key+".img")}
+	unlock, err := lock(filepath.Join(cache, key+".lock"))
+	if err != nil {
+		return Image{}, err
+	}
+	defer unlock()
+	if _, err := os.Stat(image.Path); err == nil {
+		return image, nil
+	}
+	if os.Geteuid() != 0 {
+		return Image{}, errors.New("making a root file system needs root: run the tests as root once, or share its OPENMIGRATE_CACHE")
+	}
+	dir, err := os.MkdirTemp(cache, "build-")
+	if err != nil {
+		return Image{}, err
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	d := newDisk(filepath.Join(dir, "disk"), key, r)
+	if r.Root == LVM {
+		err = d.installLVM(ctx, t, r)
+	} else {
+		err = d.install(ctx, filepath.Join(dir, "root"), guest, r)
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	t.Logf("image %s (%s) made in %.0f s", key, r.Root, time.Since(began).Seconds())
+	return image, os.Rename(d.path, image.Path)
+}
+
+// recipeKey names an image by all that went into it.
+func recipeKey(r Recipe, guest string) (string, error) {
+	f, err := os.Open(guest)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %s\n", recipeVersion, mustJSON(r))
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:12]), nil
+}
+
+// lock waits for an exclusive lock, which ends with the process at the latest: images are made by one at a time.
+func lock(name string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// makeRoot fills dir with Debian. Mounts that it needs are in a name space of its own and end with it, whatever happens.
+func makeRoot(ctx context.Context, dir, guest string, d *disk, r Recipe) error {
+	initramfs := `mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"; `
+	if len(r.Modules) == 0 {
+		initramfs += `echo MODULES=most >"$1/etc/initramfs-tools/conf.d/vm"`
+	} else {
+		initramfs += `echo MODULES=list >"$1/etc/initramfs-tools/conf.d/vm"; printf '%s\n' ` + strings.Join(r.Modules, " ") +
+			` >"$1/usr/share/initramfs-tools/modules.d/vm"`
+	}
+	_, err := command(ctx, "unshare", "--mount", "--propagation", "private",
+		"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+		"--include="+strings.Join(append(basePackages[:len(basePackages):len(basePackages)], r.Packages...), ","),
+		"--essential-hook="+initramfs, "bookworm", dir)
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(guest)
+	if err != nil {
+		return err
+	}
+	grubCfg, err := d.grubCfg(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name, text string
+		mode       os.FileMode
+	}{
+		{"usr/local/sbin/vm-guest", string(program), 0o755},
+		{"boot/grub/grub.cfg", grubCfg, 0o600},
+		{"etc/fstab", d.fstab(), 0o644},
+		{"etc/hostname", "vm\n", 0o644},
+		{"etc/hosts", "127.0.0.1 localhost\n127.0.1.1 vm\n", 0o644},
+		{"etc/machine-id", d.key + "00000000\n", 0o444},
+		{"etc/systemd/network/80-dhcp.network", "[Match]\nType=ether\n[Network]\nDHCP=yes\n", 0o644},
+		{"etc/systemd/system/vm-guest.service", guestUnit, 0o644},
+	} {
+		name := filepath.Join(dir, f.name)
+		_ = os.Remove(name) // debootstrapped files may be links or read-only
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(f.text), f.mode); err != nil {
+			return err
+		}
+	}
+	wants := filepath.Join(dir, "etc/systemd/system/multi-user.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		return err
+	}
+	for _, unit := range []string{"/lib/systemd/system/systemd-networkd.service", "/etc/systemd/system/vm-guest.service"} {
+		if err := os.Symlink(unit, filepath.Join(wants, filepath.Base(unit))); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return openRoot(filepath.Join(dir, "etc/shadow"))
+}
+
+const guestUnit = `[Unit]
+Description=commands of a test over virtio-serial
+[Service]
+ExecStart=/usr/local/sbin/vm-guest serve
+Restart=always
+OOMScoreAdjust=-900
+[Install]
+WantedBy=multi-user.target
+`
+
+// openRoot lets root in on the console without a password. Nothing of a machine listens on a network.
+func openRoot(shadow string) error {
+	b, err := os.ReadFile(shadow)
+	if err != nil {
+		return err
+	}
+	text := strings.Replace(string(b), "root:*:", "root::", 1)
+	return os.WriteFile(shadow, []byte(text), 0o640)
+}
