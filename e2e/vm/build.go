@@ -74,7 +74,7 @@ func build(ctx context.Context, t testing.TB, r Recipe) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	began := time.Now()
 	d := newDisk(filepath.Join(dir, "disk"), key, r)
 	if r.Root == LVM {

@@ -215,6 +215,22 @@ func (m *Machine) Get(ctx context.Context, path string, w io.Writer) error {
 	return m.channel.Get(ctx, path, w)
 }
 
+// Forward lets the machine reach one of Options.HostPorts as its own 127.0.0.1:port, too, now and after every reboot, for
+// programs whose certificates and URLs name no other address.
+func (m *Machine) Forward(ctx context.Context, port int) {
+	m.t.Helper()
+	m.Shell(ctx, fmt.Sprintf(`cat >/etc/systemd/system/forward-%[1]d.service <<'END'
+[Unit]
+Description=port %[1]d of the host
+[Service]
+ExecStart=/usr/local/sbin/vm-guest forward 127.0.0.1:%[1]d %[2]s:%[1]d
+Restart=always
+[Install]
+WantedBy=multi-user.target
+END
+systemctl --quiet enable --now forward-%[1]d`, port, HostAddr))
+}
+
 // Reboot restarts the machine's system in good order and waits until it is up again.
 func (m *Machine) Reboot() time.Duration {
 	m.t.Helper()

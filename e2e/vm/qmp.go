@@ -33,7 +33,7 @@ func dialQMP(ctx context.Context, path string) (*qmp, error) {
 		err = q.execute("qmp_capabilities", nil)
 	}
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, fmt.Errorf("greet QEMU: %w", err)
 	}
 	return q, nil

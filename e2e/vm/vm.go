@@ -28,6 +28,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openmigrate/openmigrate/e2e/lab"
 )
 
 // Root is how an image keeps its root file system.
@@ -114,35 +116,24 @@ func (o Options) withDefaults() Options {
 func cacheDir() (string, error) {
 	dir := os.Getenv("OPENMIGRATE_CACHE")
 	if dir == "" {
-		out, err := command(context.Background(), filepath.Join(moduleRoot(), "scripts/cache-dir"))
+		out, err := command(context.Background(), filepath.Join(lab.Root(), "scripts/cache-dir"))
 		if err != nil {
 			return "", err
 		}
 		dir = strings.TrimSpace(string(out))
 	}
-	dir = filepath.Join(dir, "vm")
-	return dir, os.MkdirAll(dir, 0o700)
-}
-
-// moduleRoot is the folder of go.mod; tests run below it.
-func moduleRoot() string {
-	dir, err := os.Getwd()
+	dir, err := filepath.Abs(filepath.Join(dir, "vm"))
 	if err != nil {
-		panic(err)
+		return "", err
 	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == "/" {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 // guestProgram builds the program in guest, the same bytes for the same source.
 func guestProgram(ctx context.Context, dir string) (string, error) {
 	name := filepath.Join(dir, "vm-guest")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", name, "./e2e/vm/guest")
-	cmd.Dir = moduleRoot()
+	cmd.Dir = lab.Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build guest: %w\n%s", err, out)

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,4 +90,79 @@ func TestMachine(t *testing.T) {
 	t.Logf("reboot: %.1f s", m.Reboot().Seconds())
 	compare()
 	m.PowerOff()
+}
+
+// TestBuses starts the same disk on every bus and from both firmwares.
+func TestBuses(t *testing.T) {
+	image := Build(t, Recipe{})
+	for _, test := range []struct {
+		bus      Bus
+		firmware Firmware
+		root     string
+	}{
+		{VirtioBlk, BIOS, "/dev/vda3\n"},
+		{NVMe, UEFI, "/dev/nvme0n1p3\n"},
+		{SATA, UEFI, "/dev/sda3\n"},
+	} {
+		t.Run(string(test.bus)+" "+string(test.firmware), func(t *testing.T) {
+			m := Start(t, image, Options{Bus: test.bus, Firmware: test.firmware})
+			t.Logf("boot: %.1f s", m.WaitBoot().Seconds())
+			if out := m.Shell(limit(t), "findmnt -no SOURCE /"); out != test.root {
+				t.Errorf("the root is on %q, want %q", out, test.root)
+			}
+			m.Kill()
+		})
+	}
+}
+
+// TestLVM shows the layout that LVM snapshots need.
+func TestLVM(t *testing.T) {
+	m := Start(t, Build(t, Recipe{Root: LVM}), Options{})
+	t.Logf("boot: %.1f s", m.WaitBoot().Seconds())
+	ctx := limit(t)
+	if out := m.Shell(ctx, "findmnt -no SOURCE /"); out != "/dev/mapper/vg0-root\n" {
+		t.Errorf("the root is on %q", out)
+	}
+	m.Shell(ctx, "lvcreate -q -y -s -l 10%FREE -n snap vg0/root; mount -o ro,noload /dev/vg0/snap /mnt; test -s /mnt/etc/fstab")
+}
+
+// TestNetwork shows that a machine reaches the named ports of the host and nothing else of it.
+func TestNetwork(t *testing.T) {
+	open, closed := listen(t), listen(t)
+	m := Start(t, Build(t, Recipe{}), Options{HostPorts: []int{open}})
+	m.WaitBoot()
+	ctx := limit(t)
+	m.Forward(ctx, open)
+	m.Shell(ctx, "timeout 60 sh -c 'until ip -4 -o addr show scope global | grep -q 10.0.2.15; do sleep 0.2; done'")
+	try := `timeout 5 bash -c 'exec 3<>/dev/tcp/%s/%d && read -r line <&3 && test "$line" = hello'`
+	for _, host := range []string{HostAddr, "127.0.0.1"} {
+		m.Shell(ctx, fmt.Sprintf(try, host, open))
+	}
+	for _, host := range []string{HostAddr, "10.0.2.2"} {
+		r, err := m.Run(ctx, "sh", "-c", fmt.Sprintf(try, host, closed))
+		if err != nil || r.Status == 0 {
+			t.Errorf("port %d of %s, which was not named: status %d, %v", closed, host, r.Status, err)
+		}
+	}
+}
+
+// listen greets whoever connects to a port of the host's.
+func listen(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("hello\n"))
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port
 }

@@ -78,7 +78,7 @@ func forward(listen, target string) error {
 			return err
 		}
 		go func() {
-			defer in.Close()
+			defer func() { _ = in.Close() }()
 			out, err := dial(target)
 			if err != nil {
 				fmt.Fprintln(os.Stderr, "guest:", err)
@@ -99,7 +99,7 @@ func dial(target string) (*net.TCPConn, error) {
 
 // carry copies both ways until conn's peer has ended; ended is called then.
 func carry(conn *net.TCPConn, in io.Reader, out io.Writer, ended func()) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	go func() {
 		_, _ = io.Copy(conn, in)
 		_ = conn.CloseWrite()
