@@ -133,24 +133,6 @@ type Window struct {
 	Weekdays []int  `json:"weekdays,omitempty"` // 0 = Sunday; empty: all; the day on which the window opens
 }
 
-// Report is an agent's free-form news between sessions.
-type Report struct {
-	State    string    `json:"state"` // idle, waiting, replicating, error
-	Message  string    `json:"message,omitempty"`
-	Events   []Event   `json:"events,omitempty"`
-	Progress *Progress `json:"progress,omitempty"`
-}
-
-// Event is something that the operator should see.
-type Event struct {
-	Time    time.Time `json:"time"`
-	Level   string    `json:"level"` // info, warning, error
-	Code    string    `json:"code"`  // stable: read-error, disk-vanished, disk-shrunk, …
-	Message string    `json:"message"`
-	Disk    string    `json:"disk,omitempty"`
-	Offset  *int64    `json:"offset,omitempty"`
-}
-
 // SessionRequest opens a replication session. Resume names a live session of an earlier try.
 type SessionRequest struct {
 	Resume    string        `json:"resume,omitempty"`
@@ -158,6 +140,7 @@ type SessionRequest struct {
 	Parent    string        `json:"parent,omitempty"` // restpoint whose trees the agent has as its base; empty: none
 	Disks     []SessionDisk `json:"disks"`
 	Inventory *Inventory    `json:"inventory,omitempty"`
+	Now       time.Time     `json:"now,omitzero"` // the agent's clock when it asked: the master dates the restpoint by it
 }
 
 // SessionDisk is one disk as the agent sees it now.
