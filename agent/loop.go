@@ -59,7 +59,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 				return err
 			}
 			if wire.HasCode(err, wire.CodeFulfilled) {
-				s.made(started, as.Sync)
+				s.made(started, a.clock.Now(), as.Sync)
 			} else if !errors.Is(err, errHeld) {
 				s.failed(a.clock.Now(), as.Sync)
 				a.fail(ctx, err, link.told)
@@ -73,11 +73,13 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			continue
 		}
 		last = done.Restpoint
-		s.made(started, as.Sync)
+		s.made(started, a.clock.Now(), as.Sync)
 		if err := a.dir.Write(scheduleFile, &s); err != nil {
 			a.log.Warn("the schedule could not be kept", "error", err)
 		}
 		a.status.last(last, done.Time)
+		said = s.next(a.clock.Now(), a.current())
+		a.report(ctx, cycleReport(done, s.Ended.Sub(s.Started), said))
 		a.log.Info("restpoint made", "restpoint", last, "total", done.Stats.Total, "zero", done.Stats.Zero, "same", done.Stats.Same,
 			"known", done.Stats.Known, "sent", done.Stats.Sent, "stored", done.Stats.Stored, "packs", done.Stats.Packs,
 			"seconds", a.clock.Now().Sub(started).Seconds())
@@ -166,7 +168,7 @@ func (a *agent) watch(ctx context.Context, limit *limiter, cancel context.Cancel
 			cancel(fmt.Errorf("%w: paused", errHeld))
 			return
 		}
-		if open, err := inWindow(as.Window, a.clock.Now()); err == nil && !open {
+		if open, err := as.Window.Open(a.clock.Now()); err == nil && !open {
 			cancel(fmt.Errorf("%w: the window closed", errHeld))
 			return
 		}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/openmigrate/openmigrate/wire"
@@ -13,11 +12,17 @@ const (
 	failFirst = 2 * time.Second // before a cycle that failed is tried again; doubled each time
 	failMost  = 5 * time.Minute
 	lookAgain = time.Minute // the longest wait without looking at the clock: it may jump
+
+	leastInterval = time.Second
+	restShare     = 10 // a cycle is followed by a rest of its duration divided by this, at least
+	restMost      = 5 * time.Minute
 )
 
-// schedule says when the next cycle starts. It belongs to one goroutine.
+// schedule says when the next cycle starts: an interval after the start of the last one, or, when that one took longer, at once but
+// for a rest that leaves the machine to its own work for a while. It belongs to one goroutine.
 type schedule struct {
 	Started time.Time `json:"started"` // start of the last cycle that made a restpoint
+	Ended   time.Time `json:"ended"`   // its end
 	done    string    // the wish that was fulfilled last
 	tried   string    // the wish that the last cycle was for
 	retry   time.Time // not before, after a failure
@@ -38,7 +43,7 @@ func (s *schedule) next(now time.Time, a *wire.Assignment) plan {
 	if a == nil {
 		return hold("waiting", "no assignment yet")
 	}
-	open, err := inWindow(a.Window, now)
+	open, err := a.Window.Open(now)
 	wish := a.Sync != "" && a.Sync != s.done
 	switch {
 	case a.Paused:
@@ -59,11 +64,23 @@ func (s *schedule) next(now time.Time, a *wire.Assignment) plan {
 	if a.Interval <= 0 {
 		return hold("idle", "waiting to be asked")
 	}
-	due := s.Started.Add(time.Duration(a.Interval))
+	due := s.due(now, max(time.Duration(a.Interval), leastInterval))
 	if s.Started.IsZero() || s.Started.After(now) || !due.After(now) {
 		return plan{run: true}
 	}
 	return plan{wait: min(due.Sub(now), lookAgain), state: "idle", message: "next cycle at " + due.UTC().Format(time.RFC3339)}
+}
+
+// due is when the next cycle starts if nobody asks for one.
+func (s *schedule) due(now time.Time, interval time.Duration) time.Time {
+	due := s.Started.Add(interval)
+	if s.Ended.Before(s.Started) || s.Ended.After(now) { // the clock was put back
+		return due
+	}
+	if rested := s.Ended.Add(min(s.Ended.Sub(s.Started)/restShare, restMost)); rested.After(due) {
+		return rested
+	}
+	return due
 }
 
 // failed notes a cycle that failed.
@@ -74,40 +91,6 @@ func (s *schedule) failed(now time.Time, wish string) {
 }
 
 // made notes a restpoint.
-func (s *schedule) made(started time.Time, wish string) {
-	*s = schedule{Started: started, done: wish, tried: wish}
-}
-
-// inWindow reports whether data may be sent at now. Weekdays name the day on which the window opens.
-func inWindow(w *wire.Window, now time.Time) (bool, error) {
-	if w == nil {
-		return true, nil
-	}
-	from, err := minuteOf(w.From)
-	if err != nil {
-		return false, err
-	}
-	to, err := minuteOf(w.To)
-	if err != nil {
-		return false, err
-	}
-	now = now.UTC()
-	at, day := now.Hour()*60+now.Minute(), int(now.Weekday())
-	on := func(day int) bool { return len(w.Weekdays) == 0 || slices.Contains(w.Weekdays, day) }
-	if from < to {
-		return at >= from && at < to && on(day), nil
-	}
-	return at >= from && on(day) || at < to && on((day+6)%7), nil
-}
-
-// minuteOf reads "22:00" as minutes since midnight; "24:00" is the end of the day.
-func minuteOf(s string) (int, error) {
-	if s == "24:00" {
-		return 24 * 60, nil
-	}
-	t, err := time.Parse("15:04", s)
-	if err != nil {
-		return 0, fmt.Errorf("read window: %.20q is no time of day such as 22:00", s)
-	}
-	return t.Hour()*60 + t.Minute(), nil
+func (s *schedule) made(started, ended time.Time, wish string) {
+	*s = schedule{Started: started, Ended: ended, done: wish, tried: wish}
 }

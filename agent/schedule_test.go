@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -62,25 +63,37 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-func TestWindow(t *testing.T) {
-	at := func(day, hour int) time.Time { return noon.AddDate(0, 0, day).Add(time.Duration(hour-12) * time.Hour) } // day 0: Monday
-	night := wire.Window{From: "22:00", To: "06:00"}
-	mondays := wire.Window{From: "22:00", To: "06:00", Weekdays: []int{1}}
-	for _, c := range []struct {
-		w    *wire.Window
-		now  time.Time
-		open bool
+// TestBehind: a cycle that takes longer than the interval is followed by the next one after a rest.
+func TestBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		interval, took, since time.Duration // since: after the end
+		wait                  time.Duration // 0: runs
 	}{
-		{nil, at(0, 3), true},
-		{&wire.Window{From: "08:00", To: "18:00"}, at(0, 8), true},
-		{&wire.Window{From: "08:00", To: "18:00"}, at(0, 18), false},
-		{&wire.Window{From: "00:00", To: "24:00"}, at(0, 23), true},
-		{&night, at(0, 23), true}, {&night, at(0, 5), true}, {&night, at(0, 6), false},
-		{&mondays, at(0, 23), true}, {&mondays, at(1, 5), true}, {&mondays, at(0, 5), false}, {&mondays, at(1, 23), false},
+		"on time":                    {time.Minute, 6 * time.Second, 0, 54 * time.Second},
+		"as long as the interval":    {time.Minute, time.Minute, 0, 6 * time.Second},
+		"longer":                     {time.Minute, 2 * time.Minute, 5 * time.Second, 7 * time.Second},
+		"longer, rested":             {time.Minute, 2 * time.Minute, 12 * time.Second, 0},
+		"nearly as long":             {time.Minute, 58 * time.Second, 2 * time.Second, 3800 * time.Millisecond},
+		"very long":                  {time.Minute, 1000 * time.Hour, restMost - time.Second, time.Second},
+		"every second":               {time.Second, 300 * time.Millisecond, 0, 700 * time.Millisecond},
+		"every nanosecond":           {1, time.Millisecond, 0, 999 * time.Millisecond},
+		"the clock went back by far": {time.Minute, 2 * time.Hour, -time.Hour, 0},
 	} {
-		if open, err := inWindow(c.w, c.now); err != nil || open != c.open {
-			t.Errorf("%+v at %v: %v, %v; want %v", c.w, c.now, open, err, c.open)
-		}
+		t.Run(name, func(t *testing.T) {
+			clk := clock.NewFake(noon)
+			var s schedule
+			started := clk.Now()
+			clk.Advance(c.took)
+			s.made(started, clk.Now(), "")
+			clk.Advance(c.since)
+			p := s.next(clk.Now(), &wire.Assignment{Interval: wire.Duration(c.interval)})
+			if p.run != (c.wait == 0) || p.wait != c.wait {
+				t.Errorf("plan %+v, want it to wait for %v", p, c.wait)
+			}
+			if p := s.next(clk.Now(), &wire.Assignment{Interval: wire.Duration(c.interval), Sync: "s1"}); !p.run {
+				t.Errorf("asked for a restpoint, it has the plan %+v", p)
+			}
+		})
 	}
 }
 

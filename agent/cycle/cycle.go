@@ -103,7 +103,19 @@ type Result struct {
 	Consistency format.Consistency
 	Frozen      time.Duration // how long writers were kept waiting
 	Passes      int
+	Backlog     int64    // bytes written since the base when the cycle began; of a disk that was scanned, of chunks that differ
+	Unconverged bool     // it was given up to reach one instant: disks were written faster than they were read
 	Why         []string // what kept the restpoint from being better or cheaper, for people
+	Disks       []DiskResult
+}
+
+// DiskResult says by which means a disk is followed.
+type DiskResult struct {
+	ID, Name       string
+	Tracker        string // of the cycles to come; this one may have scanned all the same, which Result.Why explains
+	TrackerWhy     string // why not a better one; empty: there is none
+	Consistency    format.Consistency
+	ConsistencyWhy string // why not a stronger one; empty: nothing kept it
 }
 
 // counters are what a cycle has done so far, in bytes unless said otherwise.
@@ -233,7 +245,7 @@ func openDisks(ctx context.Context, conf *Config) ([]*disk, error) {
 }
 
 func sessionRequest(conf *Config, disks []*disk) *wire.SessionRequest {
-	q := &wire.SessionRequest{Sync: conf.Sync, Inventory: conf.Inventory}
+	q := &wire.SessionRequest{Sync: conf.Sync, Inventory: conf.Inventory, Now: time.Now().UTC()}
 	based := false
 	for _, d := range disks {
 		sd := wire.SessionDisk{ID: d.src.ID(), Name: d.src.Name(), Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}
@@ -260,6 +272,8 @@ type run struct {
 	frozen  Frozen
 	instant time.Time // that the restpoint is of; zero: of none
 	passes  int
+	backlog int64 // bytes written since the base, of disks that are not scanned
+	stuck   bool  // it did not converge
 	why     []string
 	started time.Time
 	n       counters
@@ -320,6 +334,7 @@ func (r *run) changed(ctx context.Context, d *disk) error {
 		d.marks, why = r.track.Changed(d.src.ID(), d.base.Info().Restpoint)
 	}
 	if d.marks != nil && d.marks.Size() == d.layout.Size {
+		r.backlog += d.marks.Bytes()
 		return nil
 	}
 	d.marks, d.scan, d.whole = nil, true, d.reader
@@ -333,6 +348,12 @@ func (r *run) changed(ctx context.Context, d *disk) error {
 	}
 	d.whole = hidden
 	return nil
+}
+
+// fuzzy notes why the restpoint is of no one instant.
+func (r *run) fuzzy(format string, args ...any) {
+	r.frozen.Why = fmt.Sprintf(format, args...)
+	r.note("the restpoint is fuzzy: %s", r.frozen.Why)
 }
 
 // note adds to what the operator should know.
@@ -353,9 +374,16 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 		Stats: format.Stats{Total: stats.Total, Zero: stats.Zero, Same: stats.Same, Known: stats.Known, Sent: stats.Sent, Stored: stats.Stored,
 			Packs: stats.Packs, Millis: time.Since(r.started).Milliseconds()},
 	}
-	out := &Result{Stats: stats, Roots: map[string]chunker.ID{}, Consistency: r.frozen.Consistency, Frozen: r.frozen.For, Passes: r.passes, Why: r.why}
+	out := &Result{Stats: stats, Roots: map[string]chunker.ID{}, Consistency: r.frozen.Consistency, Frozen: r.frozen.For, Passes: r.passes, Why: r.why,
+		Backlog: r.backlog, Unconverged: r.stuck}
 	for i, d := range r.disks {
 		out.Roots[d.src.ID()] = d.root
+		if d.scan {
+			out.Backlog += d.diff
+		}
+		status := r.conf.Tracker.Status(d.src.ID())
+		out.Disks = append(out.Disks, DiskResult{ID: d.src.ID(), Name: d.src.Name(), Tracker: status.Tracker, TrackerWhy: status.Why,
+			Consistency: r.frozen.Consistency, ConsistencyWhy: r.frozen.Why})
 		point.Disks = append(point.Disks, format.Disk{Number: i, ID: d.src.ID(), Name: d.src.Name(), Size: d.layout.Size,
 			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: d.tracker(r.conf.Tracker), Consistency: r.frozen.Consistency, Changed: d.diff})
 		info := &state.BaseInfo{Restpoint: point.ID, Root: d.root, Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}

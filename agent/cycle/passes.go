@@ -46,7 +46,7 @@ func (r *run) read(p *pipeline) error {
 		}
 	}
 	if r.conf.Freeze == nil {
-		r.note("the restpoint is fuzzy: no way to freeze was given")
+		r.fuzzy("no way to freeze was given")
 	} else if err := r.converge(p); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (r *run) converge(p *pipeline) error {
 			return err
 		}
 		if !all {
-			r.note("the restpoint is fuzzy: not every disk is tracked while it is read")
+			r.fuzzy("not every disk is tracked while it is read")
 			return nil
 		}
 		if r.left() <= frozenBytes/2 {
@@ -86,7 +86,8 @@ func (r *run) converge(p *pipeline) error {
 			r.note("another pass: %v", err)
 		}
 		if r.passes == maxPasses {
-			r.note("the restpoint is fuzzy: after %d passes %d MiB are still written while a pass runs. A smaller chunk size, more bandwidth or a quieter hour would help",
+			r.stuck = true
+			r.fuzzy("after %d passes %d MiB are still written while a pass runs. A smaller chunk size, more bandwidth or a quieter hour would help",
 				r.passes, r.left()>>20)
 			return nil
 		}
