@@ -59,34 +59,49 @@ func build(ctx context.Context, t testing.TB, r Recipe) (Image, error) {
 		return Image{}, err
 	}
 	image := Image{filepath.Join(cache, key+".img")}
-	unlock, err := lock(filepath.Join(cache, key+".lock"))
+	err = once(ctx, image.Path, func(dir string) (string, error) {
+		began := time.Now()
+		d := newDisk(filepath.Join(dir, "disk"), key, r)
+		var err error
+		if r.Root == LVM {
+			err = d.installLVM(ctx, t, r)
+		} else {
+			err = d.install(ctx, filepath.Join(dir, "root"), guest, r)
+		}
+		t.Logf("image %s (%s) made in %.0f s", key, r.Root, time.Since(began).Seconds())
+		return d.path, err
+	})
+	return image, err
+}
+
+// once makes a file of the cache unless it is there. create gets an empty folder, which is removed afterwards, and returns
+// the name of what it made there; of several processes one creates it and the others wait.
+func once(ctx context.Context, path string, create func(dir string) (string, error)) error {
+	unlock, err := lock(ctx, path+".lock")
 	if err != nil {
-		return Image{}, err
+		return err
 	}
 	defer unlock()
-	if _, err := os.Stat(image.Path); err == nil {
-		return image, nil
+	if _, err := os.Stat(path); err == nil {
+		return nil
 	}
 	if os.Geteuid() != 0 {
-		return Image{}, errors.New("making a root file system needs root: run the tests as root once, or share its OPENMIGRATE_CACHE")
+		return errors.New("making a root file system needs root: run the tests as root once, or share its OPENMIGRATE_CACHE")
 	}
-	dir, err := os.MkdirTemp(cache, "build-")
-	if err != nil {
-		return Image{}, err
+	dir := path + ".build"
+	// What a process left that was killed is removed before and not only after.
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	began := time.Now()
-	d := newDisk(filepath.Join(dir, "disk"), key, r)
-	if r.Root == LVM {
-		err = d.installLVM(ctx, t, r)
-	} else {
-		err = d.install(ctx, filepath.Join(dir, "root"), guest, r)
-	}
+	made, err := create(dir)
 	if err != nil {
-		return Image{}, err
+		return err
 	}
-	t.Logf("image %s (%s) made in %.0f s", key, r.Root, time.Since(began).Seconds())
-	return image, os.Rename(d.path, image.Path)
+	return os.Rename(made, path)
 }
 
 // recipeKey names an image by all that went into it.
@@ -104,21 +119,35 @@ func recipeKey(r Recipe, guest string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:12]), nil
 }
 
-// lock waits for an exclusive lock, which ends with the process at the latest: images are made by one at a time.
-func lock(name string) (unlock func(), err error) {
+// lock waits for an exclusive lock, which ends with the process at the latest.
+func lock(ctx context.Context, name string) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+	again := time.NewTicker(pollPause)
+	defer again.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", name, errors.Join(ctx.Err(), err))
+		}
 	}
-	return func() { f.Close() }, nil
 }
 
-// makeRoot fills dir with Debian. Mounts that it needs are in a name space of its own and end with it, whatever happens.
-func makeRoot(ctx context.Context, dir, guest string, d *disk, r Recipe) error {
+// bootstrap returns an archive of Debian's packages with what they set up, all that needs the mirror. It is kept apart
+// from the images, which change with the program in guest. Mounts that mmdebstrap makes are in a name space of its own
+// and end with it, whatever happens.
+func bootstrap(ctx context.Context, cache string, r Recipe) (string, error) {
+	packages := append(basePackages[:len(basePackages):len(basePackages)], r.Packages...)
+	key := sha256.Sum256(mustJSON([]any{recipeVersion, packages, r.Modules}))
+	archive := filepath.Join(cache, fmt.Sprintf("%x.tar", key[:12]))
 	initramfs := `mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"; `
 	if len(r.Modules) == 0 {
 		initramfs += `echo MODULES=most >"$1/etc/initramfs-tools/conf.d/vm"`
@@ -126,12 +155,31 @@ func makeRoot(ctx context.Context, dir, guest string, d *disk, r Recipe) error {
 		initramfs += `echo MODULES=list >"$1/etc/initramfs-tools/conf.d/vm"; printf '%s\n' ` + strings.Join(r.Modules, " ") +
 			` >"$1/usr/share/initramfs-tools/modules.d/vm"`
 	}
-	_, err := command(ctx, "unshare", "--mount", "--propagation", "private",
-		"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
-		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		"--include="+strings.Join(append(basePackages[:len(basePackages):len(basePackages)], r.Packages...), ","),
-		"--essential-hook="+initramfs, "bookworm", dir)
+	return archive, once(ctx, archive, func(dir string) (string, error) {
+		made := filepath.Join(dir, "root.tar")
+		_, err := command(ctx, "unshare", "--mount", "--propagation", "private", "env", "TMPDIR="+dir,
+			"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
+			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+			"--include="+strings.Join(packages, ","), "--essential-hook="+initramfs, "bookworm", made)
+		return made, err
+	})
+}
+
+// makeRoot fills dir with Debian and with what makes it this disk's.
+func makeRoot(ctx context.Context, dir, guest string, d *disk, r Recipe) error {
+	cache, err := cacheDir()
 	if err != nil {
+		return err
+	}
+	archive, err := bootstrap(ctx, cache, r)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if _, err := command(ctx, "tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*",
+		"--file", archive, "--directory", dir); err != nil {
 		return err
 	}
 	program, err := os.ReadFile(guest)
