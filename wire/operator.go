@@ -50,8 +50,10 @@ type Whoami struct {
 type MachineInfo struct {
 	ID            string        `json:"id"`
 	Name          string        `json:"name"`
-	Replication   string        `json:"replication"`
-	NextStep      string        `json:"next_step"`
+	Replication   string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected
+	Reason        string        `json:"reason,omitempty"` // why it is not better
+	NextStep      string        `json:"next_step"`        // with the command to call, or "none"
+	RPO           RPOInfo       `json:"rpo"`
 	Created       time.Time     `json:"created"`
 	LastSeen      time.Time     `json:"last_seen"`
 	LastRestpoint string        `json:"last_restpoint,omitempty"`
@@ -64,14 +66,28 @@ type MachineInfo struct {
 	Policy        MachinePolicy `json:"policy"`
 	Session       string        `json:"session,omitempty"`
 	Progress      *Progress     `json:"progress,omitempty"`
-	Report        *Report       `json:"report,omitempty"`
+	Report        *Report       `json:"report,omitempty"` // a list of machines has no disks in it
 	Events        []Event       `json:"events,omitempty"`
 	Inventory     *Inventory    `json:"inventory,omitempty"`
 }
 
+// RPOInfo says how far a machine's restpoints are behind its disks, as the master computes it from what the agent reports. Times are
+// of the master's clock.
+type RPOInfo struct {
+	Instant    *time.Time `json:"instant,omitempty"` // that the newest restpoint is of; missing: there is none
+	Now        Duration   `json:"now"`               // its age: what was written since would be lost with the source
+	Predicted  Duration   `json:"predicted"`         // age that it reaches before the next one is listed, by the pace of late; 0: unknown
+	Target     Duration   `json:"target"`            // age above which the machine lags; 0: none, restpoints are made only when asked for
+	Lag        Duration   `json:"lag"`               // how overdue the next one is; 0: it is on time
+	Backlog    int64      `json:"backlog"`           // bytes of disk that are in no restpoint yet: measured while a cycle reads, else estimated
+	ChangeRate int64      `json:"change_rate"`       // bytes of disk that change per second, in whole chunks, of late
+	Throughput int64      `json:"throughput"`        // bytes put into staging per second, by the cycle that runs or by those of late
+	ETA        *time.Time `json:"eta,omitempty"`     // when the cycle that runs will be done; missing: unknown, or none runs
+}
+
 // MachinePolicy is what the operator wants of a machine's replication. In a PATCH a missing field stays as it is.
 type MachinePolicy struct {
-	Interval    *Duration `json:"interval,omitempty"` // negative: only when asked
+	Interval    *Duration `json:"interval,omitempty"` // from start to start of cycles, at least 1s; negative: only when asked
 	Disks       []string  `json:"disks,omitempty"`
 	ChunkSize   *int      `json:"chunk_size,omitempty"`
 	Bandwidth   *int64    `json:"bandwidth,omitempty"` // bytes per second; 0: no limit
@@ -96,8 +112,9 @@ type RestpointInfo struct {
 	ID          string        `json:"id"`
 	Machine     string        `json:"machine"` // id
 	Sequence    uint64        `json:"sequence"`
-	Created     time.Time     `json:"created"`
-	Listed      time.Time     `json:"listed"`
+	Created     time.Time     `json:"created"`          // the instant that it is of, by the agent's clock
+	Instant     time.Time     `json:"instant,omitzero"` // the same by the master's clock; missing: it was found in the bucket
+	Listed      time.Time     `json:"listed"`           // the master's clock
 	Parent      string        `json:"parent,omitempty"`
 	Consistency string        `json:"consistency"`
 	State       string        `json:"state"`

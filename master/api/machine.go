@@ -26,8 +26,8 @@ func (s *server) listMachines(c *call) error {
 	}
 	out := make([]wire.MachineInfo, 0, len(list))
 	for i := range list {
-		info := machineInfo(&list[i])
-		info.Inventory, info.Events = nil, nil
+		info := s.machineInfo(&list[i])
+		info.Inventory, info.Events, info.Report.Disks = nil, nil, nil
 		out = append(out, info)
 	}
 	return c.answer(http.StatusOK, out)
@@ -38,14 +38,15 @@ func (s *server) showMachine(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, machineInfo(&m))
+	return c.answer(http.StatusOK, s.machineInfo(&m))
 }
 
-func machineInfo(m *catalog.Machine) wire.MachineInfo {
-	state := m.Replication(time.Now())
+func (s *server) machineInfo(m *catalog.Machine) wire.MachineInfo {
+	standing := s.Catalog.Standing(m)
 	interval := wire.Duration(m.Interval)
 	info := wire.MachineInfo{
-		ID: m.ID, Name: m.Name, Replication: state, NextStep: nextStep(m, state), Created: m.Created, LastSeen: m.LastSeen,
+		ID: m.ID, Name: m.Name, Replication: standing.State, Reason: standing.Reason, NextStep: standing.NextStep,
+		RPO: rpoInfo(m, &standing), Created: m.Created, LastSeen: m.LastSeen,
 		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
 		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &m.Report, Events: m.Events, Inventory: m.Inventory,
 		Policy: wire.MachinePolicy{Interval: &interval, Disks: m.Policy.Disks, ChunkSize: &m.Policy.ChunkSize,
@@ -57,25 +58,17 @@ func machineInfo(m *catalog.Machine) wire.MachineInfo {
 	return info
 }
 
-// nextStep tells the operator what to do about a machine.
-func nextStep(m *catalog.Machine, state string) string {
-	switch {
-	case m.Revoked:
-		return "remove it, or enrol it again with a new token"
-	case m.Frozen != "":
-		return "find the second agent that uses this identity and stop it, then: machines unfreeze " + m.Name
-	case m.Paused:
-		return "machines resume " + m.Name
+func rpoInfo(m *catalog.Machine, s *catalog.Standing) wire.RPOInfo {
+	duration := func(d time.Duration) wire.Duration { return wire.Duration(d.Round(time.Millisecond)) }
+	info := wire.RPOInfo{Now: duration(s.RPO), Predicted: duration(s.Predicted), Target: duration(s.Target), Lag: duration(s.Lag),
+		Backlog: s.Backlog, ChangeRate: s.Change, Throughput: s.Throughput}
+	if m.LastRestpoint != "" {
+		info.Instant = &m.LastInstant
 	}
-	switch state {
-	case "enrolled":
-		return "wait for its first restpoint, or: machines sync " + m.Name
-	case "disconnected":
-		return "see that its agent runs and reaches this master"
-	case "stalled", "lagging":
-		return "see what its agent reports: machines show " + m.Name
+	if !s.ETA.IsZero() {
+		info.ETA = &s.ETA
 	}
-	return "none"
+	return info
 }
 
 func (s *server) changeMachine(c *call) error {
@@ -118,7 +111,7 @@ func (s *server) changeMachine(c *call) error {
 		return err
 	}
 	s.audit(c, "changed policy", m.Name)
-	return c.answer(http.StatusOK, machineInfo(&m))
+	return c.answer(http.StatusOK, s.machineInfo(&m))
 }
 
 // audit notes who changed what.

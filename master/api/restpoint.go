@@ -37,7 +37,7 @@ func (s *server) listRestpoints(c *call) error {
 
 func restpointInfo(r *catalog.Restpoint) wire.RestpointInfo {
 	info := wire.RestpointInfo{
-		ID: r.ID, Machine: r.Machine, Sequence: r.Sequence, Created: r.Created, Listed: r.Listed, Parent: r.Parent,
+		ID: r.ID, Machine: r.Machine, Sequence: r.Sequence, Created: r.Created, Instant: r.Instant, Listed: r.Listed, Parent: r.Parent,
 		Consistency: r.Consistency, State: string(r.State), Pinned: r.Pinned, Verified: r.Verified, Disks: r.Disks, Stats: r.Stats,
 	}
 	for _, d := range r.Disks {

@@ -138,6 +138,7 @@ func (c *Catalog) decide(ctx context.Context, s *Session, m *Machine, parent *Re
 			return err
 		}
 		row := listedRow(p, link, int64(len(object)))
+		row.Instant = s.instant(row.Created, row.Listed)
 		s.State = SessionCommitting
 		s.Decided = &decision{Restpoint: row, Manifest: link.Manifest, Link: format.LinkHash(link)}
 		if err := w.Put(tableObjects, []byte(row.ID), object); err != nil {

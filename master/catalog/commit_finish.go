@@ -55,7 +55,9 @@ func (c *Catalog) list(w store.Writer, session string) error {
 	if d.Restpoint.Sequence != m.Sequence+1 {
 		return fmt.Errorf("restpoint %d of machine %s would follow %d", d.Restpoint.Sequence, m.ID, m.Sequence)
 	}
-	m.Sequence, m.LastLink, m.LastRestpoint, m.LastTime = d.Restpoint.Sequence, d.Link, d.Restpoint.ID, d.Restpoint.Listed
+	m.Pace = m.Pace.after(&s, &d.Restpoint, m.LastInstant)
+	m.Sequence, m.LastLink, m.Failure = d.Restpoint.Sequence, d.Link, ""
+	m.newest(&d.Restpoint)
 	if s.Sync != "" {
 		m.Syncs = append(m.Syncs, SyncDone{ID: s.Sync, Restpoint: d.Restpoint.ID})
 		m.Syncs = m.Syncs[max(0, len(m.Syncs)-maxSyncs):]

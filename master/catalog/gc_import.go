@@ -139,7 +139,7 @@ func (c *Catalog) ImportRestpoint(ctx context.Context, p *format.Restpoint, link
 		if err != nil {
 			return err
 		}
-		m.LastRestpoint, m.LastTime = newest.ID, newest.Listed
+		m.newest(newest)
 		added = true
 		return putMachine(w, &m)
 	})

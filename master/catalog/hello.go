@@ -131,7 +131,7 @@ func (c *Catalog) Report(ctx context.Context, id string, r wire.Report) error {
 	now := c.clock.Now()
 	return c.changeMachine(ctx, id, func(_ store.Writer, m *Machine) error {
 		m.addEvents(now, r.Events...)
-		m.Report = wire.Report{State: cut(r.State), Message: cut(r.Message), Progress: r.Progress}
+		m.takeReport(&r)
 		m.LastSeen = now
 		return nil
 	})
@@ -150,9 +150,12 @@ func (m *Machine) addEvents(now time.Time, events ...wire.Event) {
 }
 
 // cut limits a text that an agent wrote.
-func cut(s string) string {
-	if len(s) > maxEventText {
-		s = s[:maxEventText]
+func cut(s string) string { return cutTo(s, maxEventText) }
+
+// cutTo limits it to n bytes, and as many more as broken runes take.
+func cutTo(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
 	}
 	return strings.ToValidUTF8(s, "�")
 }

@@ -58,17 +58,22 @@ type Machine struct {
 	// The chain of its restpoints.
 	LastRestpoint string    `json:"last_restpoint,omitempty"` // newest that is listed
 	LastTime      time.Time `json:"last_time"`                // of LastRestpoint: when it was listed
+	LastInstant   time.Time `json:"last_instant,omitzero"`    // of LastRestpoint: what its disks are like, by the master's clock
 	Sequence      uint64    `json:"sequence"`                 // of the newest ever listed
 	LastLink      [32]byte  `json:"last_link"`                // format.LinkHash of that one
 
 	Sync  string     `json:"sync,omitempty"`  // id of the wish that is open
 	Syncs []SyncDone `json:"syncs,omitempty"` // the last that were fulfilled, oldest first
 
-	Report wire.Report  `json:"report"` // the last, without its events
-	Events []wire.Event `json:"events,omitempty"`
+	Report      wire.Report  `json:"report"`                // the last, without its events, and what earlier ones said of disks and cycles
+	Failure     string       `json:"failure,omitempty"`     // of the last cycle; empty: it made a restpoint
+	Unconverged int          `json:"unconverged,omitempty"` // cycles in a row that reached no one instant
+	Pace        Pace         `json:"pace,omitzero"`
+	Events      []wire.Event `json:"events,omitempty"`
 
 	// Filled in when a machine is read, never stored.
 	Session    string         `json:"-"` // that is open or committing
+	Opened     time.Time      `json:"-"` // when that session was
 	Rescanning bool           `json:"-"` // that session had to start over without a base
 	Progress   *wire.Progress `json:"-"` // of that session
 	Interval   time.Duration  `json:"-"` // that its assignment says; 0: only when asked
@@ -227,12 +232,15 @@ func (c *Catalog) complete(r store.Reader, m *Machine) error {
 	if seen := c.seen.get(m.ID); seen.After(m.LastSeen) {
 		m.LastSeen = seen
 	}
+	if m.LastInstant.IsZero() { // of a row from before it was kept
+		m.LastInstant = m.LastTime
+	}
 	m.Interval = c.interval(m)
 	s, err := liveSession(r, m.ID)
 	if err != nil || s == nil {
 		return err
 	}
-	m.Session, m.Rescanning = s.ID, s.Parent == "" && m.LastRestpoint != ""
+	m.Session, m.Opened, m.Rescanning = s.ID, s.Opened, s.Parent == "" && m.LastRestpoint != ""
 	if p, ok := c.progress.get(s.ID); ok {
 		m.Progress = &p
 	}

@@ -219,27 +219,3 @@ func TestReportLimits(t *testing.T) {
 		t.Errorf("report %+v", m.Report)
 	}
 }
-
-func TestReplication(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) time.Time { return now.Add(-d) }
-	for _, tt := range []struct {
-		want string
-		m    catalog.Machine
-	}{
-		{catalog.Enrolled, catalog.Machine{LastSeen: now}},
-		{catalog.InitialSync, catalog.Machine{LastSeen: now, Session: "s"}},
-		{catalog.Protected, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(20 * time.Minute), Interval: 15 * time.Minute}},
-		{catalog.Protected, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(2 * time.Minute), Interval: time.Second}},
-		{catalog.Protected, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(9999 * time.Hour)}},
-		{catalog.Lagging, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(31 * time.Minute), Interval: 15 * time.Minute}},
-		{catalog.Stalled, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(91 * time.Minute), Interval: 15 * time.Minute}},
-		{catalog.Rescanning, catalog.Machine{LastSeen: now, LastRestpoint: "r", LastTime: ago(91 * time.Minute), Session: "s", Rescanning: true}},
-		{catalog.Disconnected, catalog.Machine{LastSeen: ago(4 * time.Minute), LastRestpoint: "r", LastTime: now}},
-		{catalog.Paused, catalog.Machine{LastSeen: ago(4 * time.Minute), Paused: true}},
-	} {
-		if got := tt.m.Replication(now); got != tt.want {
-			t.Errorf("%+v is %s, want %s", tt.m, got, tt.want)
-		}
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/staging/format"
@@ -39,14 +38,11 @@ func (c *Catalog) RemoveRestpoint(ctx context.Context, ref string) error {
 		if m.LastRestpoint != p.ID {
 			return nil
 		}
-		m.LastRestpoint, m.LastTime = "", time.Time{}
 		newest, err := newestRestpoint(w, m.ID)
 		if err != nil {
 			return err
 		}
-		if newest != nil {
-			m.LastRestpoint, m.LastTime = newest.ID, newest.Listed
-		}
+		m.newest(newest)
 		return putMachine(w, &m)
 	})
 	if err != nil {

@@ -33,8 +33,9 @@ type Restpoint struct {
 	Project     string         `json:"project"`
 	Machine     string         `json:"machine"`
 	Sequence    uint64         `json:"sequence"`
-	Created     time.Time      `json:"created"` // the agent's clock when the last disk was read
-	Listed      time.Time      `json:"listed"`  // the master's clock when it was decided
+	Created     time.Time      `json:"created"`          // the instant that it is of, by the agent's clock
+	Instant     time.Time      `json:"instant,omitzero"` // the same by the master's clock; zero: it was found in the bucket
+	Listed      time.Time      `json:"listed"`           // the master's clock when it was decided
 	Parent      string         `json:"parent,omitempty"`
 	Consistency string         `json:"consistency"`
 	Disks       []format.Disk  `json:"disks"`

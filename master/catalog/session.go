@@ -42,6 +42,7 @@ type Session struct {
 	Sync        string             `json:"sync,omitempty"`
 	Disks       []wire.SessionDisk `json:"disks"`
 	Opened      time.Time          `json:"opened"`
+	Skew        *time.Duration     `json:"skew,omitempty"` // of the master's clock against the agent's; nil: unknown
 	Ended       time.Time          `json:"ended"`
 	Outstanding int                `json:"outstanding"`       // packs announced and not committed
 	Progress    wire.Progress      `json:"progress"`          // when it ended

@@ -14,6 +14,7 @@ import (
 // listed does not make it twice. The parent is accepted, and with it what the agent need not offer, when it is a listed restpoint of this machine
 // and every disk's base root is what it holds.
 func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.SessionRequest) (wire.Session, error) {
+	clocks := skew(c.clock.Now(), req.Now)
 	if err := checkDisks(req.Disks); err != nil {
 		return wire.Session{}, err
 	}
@@ -64,7 +65,7 @@ func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.Sess
 		}
 		s = Session{
 			ID: newID(), Number: number, Project: m.Project, Machine: machine, State: SessionOpen, Restpoint: newID(),
-			Sync: req.Sync, Disks: req.Disks, Opened: c.clock.Now(),
+			Sync: req.Sync, Disks: req.Disks, Opened: c.clock.Now(), Skew: clocks,
 		}
 		if lost, err = lostIDs(w, project.Number); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/catalog"
@@ -29,9 +30,10 @@ type Agent struct {
 	Env     *Env
 	Machine catalog.Machine
 	Key     ed25519.PrivateKey
-	Patches bool // send a changed chunk as a patch of the one that was sent in full last
+	Patches bool      // send a changed chunk as a patch of the one that was sent in full last
+	Now     time.Time // what its clock shows when it opens a session; zero: it does not say
 
-	full   map[string]map[int64]Piece        // chunks that were sent in full last, or known, by disk and index
+	full   map[string]map[int64]Piece      // chunks that were sent in full last, or known, by disk and index
 	base   map[string]map[place]chunker.ID // of the last restpoint that was acknowledged, by disk
 	roots  map[string]chunker.ID
 	parent string
@@ -84,7 +86,7 @@ type Cycle struct {
 
 // Open opens a session for disks as they are now, with the last restpoint as its parent. resume may be empty.
 func (a *Agent) Open(resume string, disks ...Disk) (*Cycle, error) {
-	req := wire.SessionRequest{Resume: resume, Parent: a.parent}
+	req := wire.SessionRequest{Resume: resume, Parent: a.parent, Now: a.Now}
 	for _, d := range disks {
 		sd := wire.SessionDisk{ID: d.ID, Name: d.ID, Size: int64(len(d.Data)), ChunkSize: ChunkSize}
 		if root, ok := a.roots[d.ID]; ok {
