@@ -1,0 +1,201 @@
+// Package quiesce holds all file systems of a machine still for one short moment, so that its disks can be
+// read as they are at one instant.
+//
+// The invariant: whatever is frozen is thawed, by Run itself, or by the watchdog process when the agent died,
+// hangs or overruns its budget. The level of consistency in a Report is never more than was observed.
+// One Run at a time per machine; a Quiescer holds no state of its own.
+package quiesce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/agent/quiesce/hooks"
+	"github.com/openmigrate/openmigrate/staging/format"
+)
+
+// ErrThawed says that a file system was thawed by someone else, the watchdog included, before Run thawed it:
+// what was read inside is not of one instant.
+var ErrThawed = errors.New("file system was thawed early")
+
+// ErrFrozen says that a file system was frozen already, by someone else; it is left as it was.
+var ErrFrozen = errors.New("file system is frozen already")
+
+// Linux's include/uapi/linux/fs.h: _IOWR('X', 119, int) and _IOWR('X', 120, int).
+const (
+	fiFreeze = 0xc0045877
+	fiThaw   = 0xc0045878
+)
+
+const (
+	defaultBudget = 500 * time.Millisecond
+	defaultGrace  = 500 * time.Millisecond
+	maxMounts     = 200 // an index is one byte in the watchdog's protocol
+)
+
+// Mount is a file system to freeze.
+type Mount struct {
+	Point  string // a directory on it
+	FSType string
+}
+
+// Plan says what to freeze. A file system that lies on another (through a loop device) stands before it.
+type Plan struct {
+	Mounts      []Mount
+	NotFrozen   []string      // file systems on the same disks that cannot be frozen, with the reason
+	Hooks       string        // directory of hooks; "" for none
+	HookTimeout time.Duration // for each hook and direction; 0 is the hooks package's default
+	Budget      time.Duration // from the first freeze to the end of the context given to inside; 0 is 500 ms
+	Grace       time.Duration // what the watchdog allows beyond Budget; 0 is 500 ms
+}
+
+// Frozen is one file system and how long it was frozen.
+type Frozen struct {
+	Mount Mount
+	For   time.Duration // from its freeze call to the return of its thaw call: writers were blocked no longer
+	start time.Time
+}
+
+// Report says what happened. Level is the highest consistency that may be claimed.
+type Report struct {
+	Frozen []Frozen
+	For    time.Duration // from the first freeze call to the last thaw's return
+	Hooks  []hooks.Result
+	Level  format.Consistency
+	Why    []string // why Level is not higher
+}
+
+// Quiescer freezes and thaws.
+type Quiescer struct {
+	// Watchdog is the command that ends in WatchdogMain; Run appends its arguments.
+	Watchdog []string
+}
+
+// Run freezes plan's file systems, calls inside and thaws. Thaw hooks are called after every failure and panic, too.
+// inside must not write to a file, log or start a process: it would wait for a file system that only Run thaws.
+// Test the error for ErrThawed and ErrFrozen.
+func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Context) error) (rep Report, err error) {
+	rep.Level = format.Fuzzy
+	if len(plan.Mounts) > maxMounts {
+		return rep, fmt.Errorf("freeze: %d file systems, at most %d", len(plan.Mounts), maxMounts)
+	}
+	if plan.Budget <= 0 {
+		plan.Budget = defaultBudget
+	}
+	if plan.Grace <= 0 {
+		plan.Grace = defaultGrace
+	}
+	files, err := openAll(plan.Mounts)
+	if err != nil {
+		return rep, err
+	}
+	defer closeAll(files)
+	wd, err := startWatchdog(q.Watchdog, files, plan.Budget+plan.Grace)
+	if err != nil {
+		return rep, err
+	}
+	held := false
+	defer func() { err = errors.Join(err, wd.stop(held)) }()
+
+	hooked := plan.Hooks != ""
+	if hooked {
+		set := hooks.Set{Dir: plan.Hooks, Timeout: plan.HookTimeout}
+		ran, herr := set.Freeze(ctx)
+		rep.Hooks = ran
+		defer func() {
+			thawed, terr := set.Thaw(context.WithoutCancel(ctx), ran)
+			rep.Hooks = append(rep.Hooks, thawed...)
+			if terr != nil {
+				rep.lower(format.Filesystem, terr.Error())
+			}
+		}()
+		if herr != nil {
+			hooked = false
+			rep.Why = append(rep.Why, herr.Error())
+		}
+	}
+	if plan.Hooks == "" {
+		rep.Why = append(rep.Why, "no hooks are configured")
+	}
+	if err := syncAll(ctx, plan.Mounts, files); err != nil {
+		return rep, err
+	}
+	if err := lockMemory(); err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, unix.Munlockall()) }()
+	if err := q.hold(ctx, plan, files, wd, &rep, inside); err != nil {
+		rep.Level = format.Fuzzy
+		return rep, err
+	}
+	held = true
+	rep.Level = format.Filesystem
+	switch {
+	case hooked && len(rep.Hooks) > 0:
+		rep.Level = format.Application
+	case hooked:
+		rep.Why = append(rep.Why, "the directory of hooks is empty")
+	}
+	if len(plan.Mounts) == 0 {
+		rep.lower(format.Fuzzy, "no file system was frozen")
+	}
+	for _, why := range plan.NotFrozen {
+		rep.lower(format.Fuzzy, why)
+	}
+	if rep.For > plan.Budget {
+		rep.lower(format.Crash, fmt.Sprintf("frozen for %v, the budget is %v", rep.For, plan.Budget))
+	}
+	return rep, nil
+}
+
+// hold is the frozen part. Nothing in it may touch a file system.
+func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *watchdog, rep *Report,
+	inside func(context.Context) error) (err error) {
+	rep.Frozen = make([]Frozen, 0, len(files))
+	start := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, start.Add(plan.Budget))
+	defer cancel()
+	if err := wd.send('a', 0); err != nil {
+		return err
+	}
+	defer func() {
+		for i := len(rep.Frozen) - 1; i >= 0; i-- {
+			f := &rep.Frozen[i]
+			if terr := thaw(files[i]); terr != nil {
+				err = errors.Join(err, fmt.Errorf("thaw %s: %w", f.Mount.Point, terr))
+			}
+			f.For = time.Since(f.start)
+		}
+		rep.For = time.Since(start)
+	}()
+	for i, m := range plan.Mounts {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("freeze %s: %w", m.Point, err)
+		}
+		if err := wd.send('f', byte(i)); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := freeze(files[i]); err != nil {
+			return errors.Join(fmt.Errorf("freeze %s: %w", m.Point, err), wd.send('u', byte(i)))
+		}
+		rep.Frozen = append(rep.Frozen, Frozen{Mount: m, start: began})
+	}
+	if err := inside(ctx); err != nil {
+		return fmt.Errorf("read while frozen: %w", err)
+	}
+	return nil
+}
+
+func (r *Report) lower(to format.Consistency, why string) {
+	rank := map[format.Consistency]int{format.Fuzzy: 0, format.Crash: 1, format.Filesystem: 2, format.Application: 3}
+	if rank[to] < rank[r.Level] {
+		r.Level = to
+	}
+	r.Why = append(r.Why, why)
+}

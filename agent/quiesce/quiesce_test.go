@@ -1,0 +1,180 @@
+package quiesce
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/openmigrate/openmigrate/staging/format"
+)
+
+// TestMain is also the watchdog and, as "freezer MOUNT", an agent that says "frozen" and never thaws.
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "watchdog":
+		err = WatchdogMain(os.Args[2:])
+	case len(os.Args) > 2 && os.Args[1] == "freezer":
+		err = os.Chdir(os.Args[2])
+		if err == nil {
+			_, err = self().Run(context.Background(), Plan{Mounts: []Mount{{Point: os.Args[2]}}, Budget: 2 * time.Second},
+				func(context.Context) error {
+					fmt.Println("frozen")
+					select {}
+				})
+		}
+	default:
+		goleak.VerifyTestMain(m)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func self() *Quiescer { return &Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}} }
+
+func sh(t *testing.T, argv ...string) string {
+	t.Helper()
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func mounted(t *testing.T, fs string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" || os.Getenv("OPENMIGRATE_CI") != "" {
+			t.Fatal("root is needed for loop devices")
+		}
+		t.Skip("not root")
+	}
+	dir := t.TempDir()
+	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
+	size := map[string]string{"ext4": "32M", "btrfs": "128M", "xfs": "320M"}[fs]
+	sh(t, "truncate", "-s", size, img)
+	sh(t, "mkfs."+fs, "-q", img)
+	loop := sh(t, "losetup", "-f", "--show", img)
+	t.Cleanup(func() { sh(t, "losetup", "-d", loop) })
+	if err := os.Mkdir(mnt, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sh(t, "mount", "-t", fs, loop, mnt)
+	t.Cleanup(func() { sh(t, "umount", mnt) })
+	return mnt
+}
+
+// write starts a writer and returns the channel on which its end is told.
+func write(path string) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- os.WriteFile(path, []byte("x"), 0o600) }()
+	return done
+}
+
+func await(t *testing.T, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the writer is still blocked")
+	}
+}
+
+func TestWriterBlockedWhileFrozen(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fs, func(t *testing.T) {
+			mnt := mounted(t, fs)
+			var done <-chan error
+			rep, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: fs}}, Budget: 5 * time.Second},
+				func(context.Context) error {
+					done = write(filepath.Join(mnt, "f"))
+					select {
+					case err := <-done:
+						return fmt.Errorf("written while frozen: %v", err)
+					case <-time.After(100 * time.Millisecond):
+						return nil
+					}
+				})
+			if err != nil || rep.Level != format.Filesystem || rep.For < 100*time.Millisecond {
+				t.Fatalf("%+v, %v", rep, err)
+			}
+			await(t, done)
+		})
+	}
+}
+
+func TestFreezerKilledOrStopped(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			mnt := mounted(t, "ext4")
+			cmd := exec.Command("/proc/self/exe", "freezer", mnt)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			line, err := bufio.NewReader(out).ReadString('\n')
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			await(t, write(filepath.Join(mnt, "f")))
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+}
+
+func TestFrozenAlready(t *testing.T) {
+	a, b := mounted(t, "ext4"), mounted(t, "ext4")
+	sh(t, "fsfreeze", "-f", b)
+	rep, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: a}, {Point: b}}},
+		func(context.Context) error { t.Error("called"); return nil })
+	sh(t, "fsfreeze", "-u", b) // fails if it was thawed for its owner
+	if !errors.Is(err, ErrFrozen) || rep.Level != format.Fuzzy {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	await(t, write(filepath.Join(a, "f")))
+}
+
+func TestOverrunIsThawed(t *testing.T) {
+	mnt := mounted(t, "ext4")
+	rep, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt}}, Budget: 50 * time.Millisecond, Grace: 50 * time.Millisecond},
+		func(context.Context) error { return <-write(filepath.Join(mnt, "f")) })
+	if !errors.Is(err, ErrThawed) || rep.Level != format.Fuzzy {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+}
+
+func TestPanicThaws(t *testing.T) {
+	mnt := mounted(t, "ext4")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _ = self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt}}}, func(context.Context) error { panic("x") })
+	}()
+	await(t, write(filepath.Join(mnt, "f")))
+}

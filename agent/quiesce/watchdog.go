@@ -1,0 +1,159 @@
+package quiesce
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+)
+
+// The watchdog's descriptors: 3 is read for two-byte messages from the agent, 4 takes one byte 'r' when it is ready,
+// and from 5 on stand the mount points. Messages: 'a' arms the deadline, 'f' i says that file system i is about to be
+// frozen, 'u' i that this failed (it may be frozen by someone else, and is not ours to thaw), 'd' that all is done.
+//
+//	start -> 'r' -> 'a' -> ('f' i ['u' i])... -> 'd' -> exit
+//	                 |-- deadline: thaw, and again every retry until 'd' or the end of the pipe
+//	                 `-- end of the pipe (the agent died): thaw, exit
+const (
+	ctlFD   = 3
+	readyFD = 4
+	firstFD = 5
+	retry   = 20 * time.Millisecond
+	startup = 10 * time.Second
+)
+
+type watchdog struct {
+	cmd *exec.Cmd
+	ctl *os.File
+}
+
+func startWatchdog(argv []string, mounts []*os.File, limit time.Duration) (*watchdog, error) {
+	if len(argv) == 0 {
+		return nil, errors.New("start watchdog: no command")
+	}
+	ctlR, ctlW, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start watchdog: %w", err)
+	}
+	readyR, readyW, err := os.Pipe()
+	if err != nil {
+		closeAll([]*os.File{ctlR, ctlW})
+		return nil, fmt.Errorf("start watchdog: %w", err)
+	}
+	defer closeAll([]*os.File{readyR})
+	args := append(append([]string{}, argv[1:]...), limit.String(), strconv.Itoa(len(mounts)))
+	cmd := exec.Command(argv[0], args...)
+	cmd.Dir = "/"
+	cmd.ExtraFiles = append([]*os.File{ctlR, readyW}, mounts...)
+	err = cmd.Start()
+	closeAll([]*os.File{ctlR, readyW})
+	if err != nil {
+		closeAll([]*os.File{ctlW})
+		return nil, fmt.Errorf("start watchdog: %w", err)
+	}
+	w := &watchdog{cmd: cmd, ctl: ctlW}
+	_ = readyR.SetReadDeadline(time.Now().Add(startup)) // a pipe always takes one
+	var b [1]byte
+	if _, err := io.ReadFull(readyR, b[:]); err != nil {
+		_ = cmd.Process.Kill()
+		return nil, errors.Join(fmt.Errorf("start watchdog: not ready: %w", err), w.stop(false))
+	}
+	return w, nil
+}
+
+func (w *watchdog) send(kind, i byte) error {
+	if _, err := w.ctl.Write([]byte{kind, i}); err != nil {
+		return fmt.Errorf("tell watchdog: %w", err)
+	}
+	return nil
+}
+
+// stop ends the watchdog and waits for it. Unless all was held and thawed, the watchdog thaws once more.
+func (w *watchdog) stop(held bool) error {
+	var err error
+	if held {
+		err = w.send('d', 0)
+	}
+	_ = w.ctl.Close()
+	if werr := w.cmd.Wait(); werr != nil {
+		err = errors.Join(err, fmt.Errorf("watchdog: %w", werr))
+	}
+	return err
+}
+
+// WatchdogMain is the watchdog process: args are the limit and the number of file systems. It touches no file
+// system but to thaw it. A single goroutine reads; it ends with the process.
+func WatchdogMain(args []string) error {
+	if len(args) != 2 {
+		return errors.New("watchdog: it is started by the agent only")
+	}
+	limit, err := time.ParseDuration(args[0])
+	if err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil || n < 0 || n > maxMounts {
+		return fmt.Errorf("watchdog: bad number of file systems %.20q", args[1])
+	}
+	files := make([]*os.File, n)
+	for i := range files {
+		files[i] = os.NewFile(uintptr(firstFD+i), "mount")
+	}
+	if err := lockMemory(); err != nil {
+		return err
+	}
+	msgs := make(chan [2]byte)
+	go func() {
+		defer close(msgs)
+		ctl := os.NewFile(ctlFD, "control")
+		for {
+			var m [2]byte
+			if _, err := io.ReadFull(ctl, m[:]); err != nil {
+				return
+			}
+			msgs <- m
+		}
+	}()
+	ready := os.NewFile(readyFD, "ready")
+	if _, err := ready.Write([]byte{'r'}); err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	watch(files, limit, msgs)
+	return nil
+}
+
+func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte) {
+	ours := make([]bool, len(files))
+	var deadline <-chan time.Time
+	for {
+		select {
+		case m, ok := <-msgs:
+			switch {
+			case !ok:
+				thawOurs(files, ours)
+				return
+			case m[0] == 'd':
+				return
+			case m[0] == 'a':
+				deadline = time.After(limit)
+			case int(m[1]) < len(ours):
+				ours[m[1]] = m[0] == 'f'
+			}
+		case <-deadline:
+			// A stopped agent may go on to freeze the next one, so this is not over until it says so or dies.
+			thawOurs(files, ours)
+			deadline = time.After(retry)
+		}
+	}
+}
+
+func thawOurs(files []*os.File, ours []bool) {
+	for i := len(files) - 1; i >= 0; i-- {
+		if ours[i] {
+			_ = thaw(files[i]) // not frozen (any more) is what is wanted; the agent sees it at its own thaw
+		}
+	}
+}
