@@ -19,9 +19,9 @@ func newMachines(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "machines", Short: "Source servers and their replication", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(
-		&cobra.Command{Use: "ls", Short: "List machines, their state and the next step", Args: cobra.NoArgs,
+		&cobra.Command{Use: "ls", Short: "List machines, their state, RPO and the next step", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error { return machinesLs(c.Context(), a) }},
-		&cobra.Command{Use: "show M", Short: "Show one machine: state, progress, events", Args: cobra.ExactArgs(1),
+		&cobra.Command{Use: "show M", Short: "Show one machine: state, RPO, how its disks are followed, events", Args: cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error { return machinesShow(c.Context(), a, args[0]) }},
 		&cobra.Command{Use: "disks M", Short: "List a machine's disks as its agent sees them", Args: cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error { return machinesDisks(c.Context(), a, args[0]) }},
@@ -59,10 +59,10 @@ func machinesLs(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.out.Print(os.Stdout, list, func(w io.Writer) {
-		cli.Row(w, "NAME", "STATE", "RESTPOINTS", "LAST RESTPOINT", "PROGRESS", "NEXT STEP")
+		cli.Row(w, "NAME", "STATE", "RPO", "RESTPOINTS", "LAST RESTPOINT", "PROGRESS", "NEXT STEP")
 		for i := range list {
 			x := &list[i]
-			cli.Row(w, x.Name, x.Replication, x.Restpoints, age(x.LastTime), percent(x.Progress), x.NextStep)
+			cli.Row(w, x.Name, x.Replication, rpoNow(&x.RPO), x.Restpoints, age(x.LastTime), percent(x.Progress), x.NextStep)
 		}
 	})
 }
@@ -89,43 +89,6 @@ func percent(p *wire.Progress) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d %%", 100*p.Done/p.Total)
-}
-
-func machinesShow(ctx context.Context, a *app, ref string) error {
-	m, err := a.master()
-	if err != nil {
-		return err
-	}
-	x, err := retry(ctx, func() (wire.MachineInfo, error) { return m.Machine(ctx, ref) })
-	if err != nil {
-		return err
-	}
-	return a.out.Print(os.Stdout, &x, func(w io.Writer) {
-		for _, line := range [][2]any{
-			{"name", x.Name}, {"id", x.ID}, {"state", x.Replication}, {"next step", x.NextStep}, {"restpoints", x.Restpoints},
-			{"last restpoint", x.LastRestpoint + " " + age(x.LastTime)}, {"last seen", age(&x.LastSeen)}, {"agent", x.AgentVersion},
-		} {
-			cli.Row(w, line[0], line[1])
-		}
-		if x.Frozen != "" {
-			cli.Row(w, "frozen", x.Frozen)
-		}
-		if x.Report != nil {
-			cli.Row(w, "agent says", x.Report.State+" "+x.Report.Message)
-		}
-		if x.Progress != nil {
-			cli.Row(w, "progress", percent(x.Progress)+", "+moved(x.Progress))
-		}
-		for _, e := range x.Events {
-			cli.Row(w, e.Time.Format(time.RFC3339), e.Level+" "+e.Code+": "+e.Message)
-		}
-	})
-}
-
-// moved says what needed not be sent so far.
-func moved(p *wire.Progress) string {
-	return fmt.Sprintf("zero %s, unchanged %s, in staging already %s, sent %s as %s", progress.Bytes(p.Zero), progress.Bytes(p.Same),
-		progress.Bytes(p.Known), progress.Bytes(p.Sent), progress.Bytes(p.Stored))
 }
 
 func machinesDisks(ctx context.Context, a *app, ref string) error {
@@ -233,7 +196,7 @@ func newPolicy(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "set M", Short: "Change how a machine is replicated", Args: cobra.ExactArgs(1),
 		Example: "  openmigrate machines set web1 --interval 5m --bandwidth 20000000 --window 22:00-06:00"}
 	f := c.Flags()
-	f.DurationVar(&o.interval, "interval", 0, "from start to start of cycles; negative: only when asked")
+	f.DurationVar(&o.interval, "interval", 0, "from start to start of cycles, at least 1s; negative: only when asked")
 	f.Int64Var(&o.bandwidth, "bandwidth", 0, "bytes per second; 0: no limit")
 	f.IntVar(&o.chunkSize, "chunk-size", 0, "bytes, a power of two from 65536 to 4194304; 0: by disk size")
 	f.StringSliceVar(&o.disks, "disk", nil, "ids or paths of the disks to replicate; again for each")
