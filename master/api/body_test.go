@@ -181,7 +181,8 @@ func TestPolicies(t *testing.T) {
 	a := w.enrol(ca.KindAgent, true)
 	c := w.admin()
 	for name, p := range map[string]wire.MachinePolicy{
-		"interval":    {Interval: ptr(wire.Duration(1))},
+		"too often":   {Interval: ptr(wire.Duration(time.Second - 1))},
+		"too seldom":  {Interval: ptr(wire.Duration(maxInterval + 1))},
 		"chunk size":  {ChunkSize: ptr(12345)},
 		"bandwidth":   {Bandwidth: ptr(int64(-1))},
 		"consistency": {Consistency: ptr("perfect")},

@@ -9,8 +9,11 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// minInterval keeps a slip of the finger from making an agent read its disks without a pause.
-const minInterval = time.Second
+// minInterval keeps a slip of the finger from making an agent read its disks without a pause; maxInterval is more than anybody means.
+const (
+	minInterval = time.Second
+	maxInterval = 366 * 24 * time.Hour
+)
 
 // consistencies that may be wanted.
 var consistencies = []string{"", "fuzzy", "crash", "filesystem", "application"}
@@ -24,6 +27,9 @@ func checkPolicy(p *wire.MachinePolicy) error {
 	}
 	if p.Interval != nil && *p.Interval > 0 && time.Duration(*p.Interval) < minInterval {
 		return bad("interval", "interval %v: want at least %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), minInterval)
+	}
+	if p.Interval != nil && time.Duration(*p.Interval) > maxInterval {
+		return bad("interval", "interval %v: want at most %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), maxInterval)
 	}
 	if p.ChunkSize != nil && *p.ChunkSize != 0 {
 		if err := chunker.CheckSize(*p.ChunkSize); err != nil {
