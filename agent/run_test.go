@@ -91,6 +91,10 @@ func TestRun(t *testing.T) {
 	p := m.start(o)
 	first := p.restpoint()
 	m.MustRestore(first.Restpoint, catalogtest.Disk{ID: src.ID(), Data: b})
+	if r := m.machine().Report; r.Cycle == nil || r.Cycle.Restpoint != first.Restpoint || r.Cycle.Backlog == 0 || len(r.Cycle.Why) == 0 ||
+		len(r.Disks) != 1 || r.Disks[0].ID != src.ID() || r.Disks[0].Tracker != "scan" || r.Disks[0].Consistency != "fuzzy" || r.Disks[0].ConsistencyWhy == "" {
+		t.Errorf("the master was told %+v", r)
+	}
 	s, err := ReadStatus(o.StateDir)
 	if err != nil || !s.Running || s.MachineName != "web1" || s.LastRestpoint != first.Restpoint || s.Error != "" {
 		t.Errorf("status %+v, %v", s, err)
