@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/staging/format"
 )
@@ -135,14 +136,43 @@ func TestFreezerKilledOrStopped(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%q: %v", line, err)
 			}
+			guard := watchdogOf(t, cmd.Process.Pid)
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
 			await(t, write(filepath.Join(mnt, "f")))
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
+			// It holds the mount point open until it ends.
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(guard), Events: unix.POLLIN}}, 20000); n != 1 {
+				t.Fatalf("the watchdog did not end: %v", err)
+			}
 		})
 	}
+}
+
+// watchdogOf returns a pidfd of the only child of pid.
+func watchdogOf(t *testing.T, pid int) int {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		child := 0
+		if _, serr := fmt.Sscan(string(b), &child); err != nil || serr != nil {
+			continue
+		}
+		fd, err := unix.PidfdOpen(child, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		return fd
+	}
+	t.Fatal("there is no watchdog")
+	return -1
 }
 
 func TestFrozenAlready(t *testing.T) {
