@@ -23,6 +23,6 @@ func newRoot() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(newRun(), newStatus())
+	root.AddCommand(newRun(), newStatus(), newWatchdog())
 	return root
 }
