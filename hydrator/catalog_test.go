@@ -179,7 +179,7 @@ func (s *site) packs(t *testing.T) map[format.PackID]bool {
 // restpoint with their bases is gone; and the bases go with the last patch.
 func TestPatchesFromEndToEnd(t *testing.T) {
 	s := newSite(t)
-	const chunks = 90
+	const chunks = 45
 	first := catalogtest.Disk{ID: "d", Data: make([]byte, chunks*catalogtest.ChunkSize+9000)}
 	rnd := rand.NewChaCha8([32]byte{1})
 	_, _ = rnd.Read(first.Data)
