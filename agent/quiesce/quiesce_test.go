@@ -57,13 +57,18 @@ func sh(t *testing.T, argv ...string) string {
 
 func mounted(t *testing.T, fs string) string {
 	t.Helper()
+	return mountedIn(t, fs, t.TempDir())
+}
+
+// mountedIn puts the image of a new file system and its mount point into dir.
+func mountedIn(t *testing.T, fs, dir string) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" || os.Getenv("OPENMIGRATE_CI") != "" {
 			t.Fatal("root is needed for loop devices")
 		}
 		t.Skip("not root")
 	}
-	dir := t.TempDir()
 	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
 	size := map[string]string{"ext4": "32M", "btrfs": "128M", "xfs": "320M"}[fs]
 	sh(t, "truncate", "-s", size, img)
@@ -107,7 +112,7 @@ func TestWriterBlockedWhileFrozen(t *testing.T) {
 					done = write(filepath.Join(mnt, "f"))
 					select {
 					case err := <-done:
-						return fmt.Errorf("written while frozen: %v", err)
+						return fmt.Errorf("written while frozen: %w", errors.Join(err, ErrThawed))
 					case <-time.After(100 * time.Millisecond):
 						return nil
 					}
@@ -194,6 +199,18 @@ func TestOverrunIsThawed(t *testing.T) {
 	if !errors.Is(err, ErrThawed) || rep.Level != format.Fuzzy {
 		t.Fatalf("%+v, %v", rep, err)
 	}
+}
+
+func TestNestedLoop(t *testing.T) {
+	outer := mounted(t, "btrfs")
+	inner := mountedIn(t, "ext4", outer)
+	rep, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: inner}, {Point: outer}}, Budget: 10 * time.Second},
+		func(context.Context) error { return nil })
+	if err != nil || len(rep.Frozen) != 2 || rep.Level != format.Filesystem {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	await(t, write(filepath.Join(inner, "f")))
+	await(t, write(filepath.Join(outer, "f")))
 }
 
 func TestPanicThaws(t *testing.T) {

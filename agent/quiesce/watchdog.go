@@ -1,6 +1,7 @@
 package quiesce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,8 @@ func startWatchdog(argv []string, mounts []*os.File, limit time.Duration) (*watc
 	}
 	defer closeAll([]*os.File{readyR})
 	args := append(append([]string{}, argv[1:]...), limit.String(), strconv.Itoa(len(mounts)))
-	cmd := exec.Command(argv[0], args...)
+	// No caller's context: a cancelled run must not kill the process that thaws.
+	cmd := exec.CommandContext(context.Background(), argv[0], args...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = append([]*os.File{ctlR, readyW}, mounts...)
 	err = cmd.Start()
