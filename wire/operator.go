@@ -76,12 +76,12 @@ type MachineInfo struct {
 type RPOInfo struct {
 	Instant    *time.Time `json:"instant,omitempty"` // that the newest restpoint is of; missing: there is none
 	Now        Duration   `json:"now"`               // its age: what was written since would be lost with the source
-	Predicted  Duration   `json:"predicted"`         // age that it reaches before the next one is listed, by the pace of late; 0: unknown
+	Predicted  Duration   `json:"predicted"`         // age that it reaches before the next one is listed; 0: unknown
 	Target     Duration   `json:"target"`            // age above which the machine lags; 0: none, restpoints are made only when asked for
 	Lag        Duration   `json:"lag"`               // how overdue the next one is; 0: it is on time
 	Backlog    int64      `json:"backlog"`           // bytes of disk that are in no restpoint yet: measured while a cycle reads, else estimated
 	ChangeRate int64      `json:"change_rate"`       // bytes of disk that change per second, in whole chunks, of late
-	Throughput int64      `json:"throughput"`        // bytes put into staging per second, by the cycle that runs or by those of late
+	Throughput int64      `json:"throughput"`        // bytes put into staging per second, by the cycle that runs, or by those of late
 	ETA        *time.Time `json:"eta,omitempty"`     // when the cycle that runs will be done; missing: unknown, or none runs
 }
 

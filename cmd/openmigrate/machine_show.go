@@ -75,7 +75,7 @@ func printReport(w io.Writer, r *wire.Report) {
 	if c == nil {
 		return
 	}
-	cli.Row(w, "last cycle", fmt.Sprintf("%s, %d passes, writers kept waiting for %s, %s were written since the restpoint before",
+	cli.Row(w, "last cycle", fmt.Sprintf("%s, passes over the disks: %d, writers kept waiting for %s, %s were written since the restpoint before",
 		short(c.Duration), c.Passes, short(c.Frozen), progress.Bytes(c.Backlog)))
 	for _, why := range c.Why {
 		cli.Row(w, "", why)
@@ -95,7 +95,7 @@ func rpoLine(r *wire.RPOInfo) string {
 		return "- (there is no restpoint)"
 	}
 	s := short(r.Now)
-	if r.Predicted > 0 {
+	if r.Predicted > r.Now {
 		s += ", grows to " + short(r.Predicted) + " before the next restpoint"
 	}
 	if r.Target > 0 {

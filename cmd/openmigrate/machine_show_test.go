@@ -39,7 +39,7 @@ func TestPrintMachine(t *testing.T) {
 		{"backlog", "3.00 MiB, changing by 5.00 MiB a second"}, {"throughput", "1.00 MiB a second into staging"}, {"eta", "2026-03-02T12:00:30Z (in 30s)"},
 		{"disk /dev/sda", "tracker ebpf, consistency crash"}, {"", "no stronger consistency: a file system cannot be frozen"},
 		{"disk /dev/sdb\ufffd[2J", "tracker scan, consistency crash"}, {"", "no better tracker: the kernel has no tracepoints"},
-		{"last cycle", "1m0s, 3 passes, writers kept waiting for 42ms, 2.00 MiB were written since the restpoint before"},
+		{"last cycle", "1m0s, passes over the disks: 3, writers kept waiting for 42ms, 2.00 MiB were written since the restpoint before"},
 		{"", "another pass: too much was written"}, {"2026-03-02T12:00:00Z", "error read-error: sector 7"},
 	} {
 		found := false

@@ -105,7 +105,7 @@ func (m *Machine) diagnose(s *Standing, now time.Time) {
 		say("wait; follow it with: "+show, "its disks are read whole")
 	case limit > 0 && m.Pace.Demand > limit-limit/8 && m.Pace.period(m.Interval) > m.Interval:
 		say(fmt.Sprintf("give it more bandwidth: %s --bandwidth %d (0: no limit)", set, m.Pace.Demand*2),
-			"its disks change faster than the bandwidth limit lets through: %d bytes per second are to be sent, %d are allowed", m.Pace.Demand, limit)
+			"its disks change as fast as the bandwidth limit lets through, or faster: %d bytes per second were to be sent, %d are allowed", m.Pace.Demand, limit)
 	case m.unmet() > 0:
 		say("a smaller chunk size or more bandwidth would help; see "+show+", then: "+set+" --chunk-size 65536",
 			"its disks are written faster than they are read, so restpoints are of no one instant")

@@ -20,6 +20,7 @@ const (
 	maxBytes    = 1 << 56              // of disk; an agent that claims more is taken for one that claims this
 	maxDuration = 366 * 24 * time.Hour // of a cycle; likewise
 	shortest    = time.Second          // in which a rate can be measured
+	maxUnderWay = 192 << 20            // bytes that an agent holds between reading and staging
 )
 
 // Pace is how a machine's cycles went of late. Averages are exponential, and of cycles that had a base: the others say nothing of the
@@ -124,12 +125,12 @@ type Standing struct {
 	Reason     string        // why it is not better; empty: nothing is wrong
 	NextStep   string        // what to do, with the command; "none"
 	RPO        time.Duration // age of what the newest restpoint holds; 0 when there is none
-	Predicted  time.Duration // to which the RPO grows before the next restpoint is listed, if cycles go on as of late; 0: unknown
+	Predicted  time.Duration // to which the RPO grows before the next restpoint is listed; 0: unknown
 	Target     time.Duration // above which it lags; 0: none, restpoints are made only when asked for
 	Lag        time.Duration // how overdue the next restpoint is
 	Backlog    int64         // bytes of disk that are not in a restpoint yet: measured while a cycle reads, else estimated
 	Change     int64         // bytes of disk that change per second, in whole chunks
-	Throughput int64         // bytes put into staging per second, by the cycle that runs or by those of late
+	Throughput int64         // bytes put into staging per second, by the cycle that runs if it has put some, else by those of late
 	ETA        time.Time     // when the cycle that runs will be done; zero: unknown, or none runs
 }
 
@@ -182,14 +183,28 @@ func (m *Machine) running(s *Standing, now time.Time) {
 	if p == nil {
 		return
 	}
-	left, done := min(max(0, p.Total-p.Done), maxBytes), min(max(0, p.Done), maxBytes)
-	s.Backlog = left + m.estimate(elapsed)
+	read, unread := within(p.Done, maxBytes), within(p.Total-p.Done, maxBytes)
+	// What compression saved counts as under way, too: the agent does not say how much that is.
+	underWay := within(within(p.Sent, maxBytes)-within(p.Stored, maxBytes), maxUnderWay)
+	s.Backlog = unread + underWay + m.estimate(elapsed)
 	if elapsed < shortest {
 		return
 	}
-	s.Throughput = rate(p.Stored, elapsed)
-	if done > 0 {
-		more := float64(elapsed) * float64(left) / float64(done)
-		s.ETA = now.Add(time.Duration(min(more, float64(maxDuration))))
+	switch limit := m.Policy.Bandwidth; {
+	case p.Stored > 0:
+		s.Throughput = rate(p.Stored, elapsed)
+	case limit > 0:
+		s.Throughput = min(s.Throughput, limit)
 	}
+	if read == 0 || s.Throughput == 0 && underWay > 0 {
+		return
+	}
+	more := elapsed.Seconds() * float64(unread) / float64(read)
+	if underWay > 0 {
+		more = max(more, float64(underWay)/float64(s.Throughput))
+	}
+	s.ETA = now.Add(time.Duration(min(more, maxDuration.Seconds()) * float64(time.Second)))
+	s.Predicted = max(s.Predicted, s.RPO+s.ETA.Sub(now))
 }
+
+func within(n, most int64) int64 { return min(max(n, 0), most) }

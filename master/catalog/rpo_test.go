@@ -75,7 +75,7 @@ func TestDiagnosis(t *testing.T) {
 		"copied":         {machine(0, minute, func(m *catalog.Machine) { m.Frozen = "two agents" }), "two agents", "openmigrate machines unfreeze web1"},
 		"cycles fail":    {machine(time.Hour, minute, func(m *catalog.Machine) { m.Failure = "read sda: broken" }), "read sda: broken", "openmigrate machines sync web1"},
 		"window closed":  {machine(time.Hour, minute, func(m *catalog.Machine) { m.Policy.Window = &wire.Window{From: "22:00", To: "06:00"} }), "22:00-06:00 UTC) is closed", "--window always"},
-		"bandwidth":      {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 5<<20 }), "bandwidth limit", "openmigrate machines set web1 --bandwidth 10485760"},
+		"bandwidth":      {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 5<<20 }), "bandwidth limit lets through", "openmigrate machines set web1 --bandwidth 10485760"},
 		"no convergence": {machine(0, minute, func(m *catalog.Machine) { m.Unconverged = 3 }), "written faster than they are read", "openmigrate machines show web1"},
 		"slow": {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 100<<20 }),
 			"cycles take 20m0s, and the interval is 1m0s", "openmigrate machines set web1 --interval 30m0s"},
@@ -118,11 +118,19 @@ func TestStanding(t *testing.T) {
 		"running": {machine(20*time.Second, minute, running(wire.Progress{Total: 40_000, Done: 10_000, Stored: 4000})),
 			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 35_000, Change: 1000, Throughput: 800, ETA: monday.Add(15 * time.Second)}},
 		"nothing read yet": {machine(20*time.Second, minute, running(wire.Progress{Total: 40_000})),
-			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 45_000, Change: 1000, ETA: monday.Add(5 * time.Second)}},
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 45_000, Change: 1000, Throughput: 300, ETA: monday.Add(5 * time.Second)}},
+		"read and not sent": {machine(20*time.Second, minute, running(wire.Progress{Total: 40_000, Done: 40_000, Sent: 30_000})),
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 120 * time.Second, Target: 2 * minute, Backlog: 35_000, Change: 1000, Throughput: 300, ETA: monday.Add(100 * time.Second)}},
+		"held back": {machine(20*time.Second, minute, func(m *catalog.Machine) {
+			running(wire.Progress{Total: 40_000, Done: 40_000, Sent: 30_000})(m)
+			m.Policy.Bandwidth = 100
+		}), catalog.Standing{RPO: 20 * time.Second, Predicted: 320 * time.Second, Target: 2 * minute, Backlog: 35_000, Change: 1000, Throughput: 100, ETA: monday.Add(300 * time.Second)}},
+		"compressed well": {machine(20*time.Second, minute, running(wire.Progress{Total: 1 << 40, Done: 1 << 40, Sent: 1 << 40, Stored: 5 << 30})),
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 192<<20 + 5000, Change: 1000, Throughput: 1 << 30, ETA: monday.Add(187500 * time.Microsecond)}},
 		"nonsense": {machine(20*time.Second, minute, running(wire.Progress{Total: -1, Done: math.MaxInt64, Stored: -7})),
-			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 5000, Change: 1000, ETA: monday}},
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 5000, Change: 1000, Throughput: 300, ETA: monday}},
 		"endless": {machine(20*time.Second, minute, running(wire.Progress{Total: math.MaxInt64, Done: 1})),
-			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 1<<56 + 5000, Change: 1000, ETA: monday.Add(366 * 24 * time.Hour)}},
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 366*24*time.Hour + 20*time.Second, Target: 2 * minute, Backlog: 1<<56 + 5000, Change: 1000, Throughput: 300, ETA: monday.Add(366 * 24 * time.Hour)}},
 	} {
 		got := c.m.Standing(monday)
 		got.State, got.Reason, got.NextStep = "", "", ""
