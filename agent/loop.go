@@ -63,6 +63,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			} else if !errors.Is(err, errHeld) {
 				s.failed(a.clock.Now(), as.Sync)
 				a.fail(ctx, err, link.told)
+				said = s.next(a.clock.Now(), a.current()) // the reason stays what the master heard last
 			}
 			// Whether its restpoint was listed is for the master to say.
 			hello, err := a.hello(ctx)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -236,6 +237,9 @@ func TestDiskTroubleIsToldOnce(t *testing.T) {
 			p.stop()
 			if err := p.wait(); err != nil {
 				t.Error(err)
+			}
+			if failure := m.machine().Failure; !strings.Contains(failure, filepath.Base(path)) {
+				t.Errorf("the cycle failed for %q", failure)
 			}
 			got := m.machine().Events
 			if len(got) != 1 || got[0].Code != c.code || got[0].Level != "error" {
