@@ -55,7 +55,8 @@ func (c *Catalog) list(w store.Writer, session string) error {
 	if d.Restpoint.Sequence != m.Sequence+1 {
 		return fmt.Errorf("restpoint %d of machine %s would follow %d", d.Restpoint.Sequence, m.ID, m.Sequence)
 	}
-	m.Pace = m.Pace.after(&s, &d.Restpoint, m.LastInstant)
+	m.Pace, m.Interval = m.Pace.after(&s, &d.Restpoint, m.LastInstant), c.interval(&m)
+	m.Late = m.late()
 	m.Sequence, m.LastLink, m.Failure = d.Restpoint.Sequence, d.Link, ""
 	m.newest(&d.Restpoint)
 	if s.Sync != "" {

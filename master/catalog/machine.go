@@ -69,6 +69,7 @@ type Machine struct {
 	Failure     string       `json:"failure,omitempty"`     // of the last cycle; empty: it made a restpoint
 	Unconverged int          `json:"unconverged,omitempty"` // cycles in a row that reached no one instant
 	Pace        Pace         `json:"pace,omitzero"`
+	Late        bool         `json:"late,omitempty"` // cycles took too long, and not clearly less since
 	Events      []wire.Event `json:"events,omitempty"`
 
 	// Filled in when a machine is read, never stored.

@@ -39,3 +39,21 @@ func TestPaceAfter(t *testing.T) {
 		t.Errorf("a cycle without a base counts: %+v", got)
 	}
 }
+
+// TestLateStays: cycles that take about as long as they may do not change the state each time.
+func TestLateStays(t *testing.T) {
+	m := Machine{Interval: time.Minute}
+	for i, c := range []struct {
+		delay time.Duration
+		late  bool
+	}{{59, false}, {61, true}, {59, true}, {61, true}, {40, true}, {36, false}, {40, false}, {59, false}} {
+		m.Pace = Pace{Cycles: 1, Duration: time.Second, Delay: c.delay * time.Second}
+		if m.Late = m.late(); m.Late != c.late {
+			t.Errorf("cycle %d, listed %d s after its instant: late is %v", i, c.delay, m.Late)
+		}
+	}
+	m.Interval, m.Late = 0, true
+	if m.late() {
+		t.Error("without a schedule it is late")
+	}
+}

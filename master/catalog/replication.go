@@ -33,7 +33,7 @@ const (
 
 // Replication says how a machine's replication stands. It compares wall clocks and is for people to look at; nothing
 // is decided by it. Because an RPO grows from restpoint to restpoint and falls with each, the one that is predicted counts as well: a
-// machine whose cycles take too long stays lagging between them.
+// machine whose cycles take too long stays lagging between them (see late).
 //
 //	enrolled → initial-sync → protected ⇄ lagging ⇄ stalled; beside them rescanning, paused, disconnected
 func (m *Machine) Replication(now time.Time) string {
@@ -55,10 +55,20 @@ func (m *Machine) Replication(now time.Time) string {
 	switch {
 	case worst > max(stalledAfter*m.Interval, leastStall) || m.unmet() >= stalledUnmet:
 		return Stalled
-	case worst > m.lagAfter() || m.unmet() > 0:
+	case worst > m.lagAfter() || m.late() || m.unmet() > 0:
 		return Lagging
 	}
 	return Protected
+}
+
+// late reports whether cycles take too long to keep the target. Once they did, it stays until they are a fifth below it: else a machine
+// at the edge would change its state with every cycle.
+func (m *Machine) late() bool {
+	target := m.lagAfter()
+	if m.Late {
+		target -= target / 5
+	}
+	return m.Interval > 0 && m.predicted() > target
 }
 
 // lagAfter is the RPO above which the machine lags; 0: it never does.

@@ -48,6 +48,10 @@ func TestReplication(t *testing.T) {
 		{catalog.Lagging, machine(minute, 15*minute, pace(16*minute, 16*minute))}, // though its newest is fresh: the next will be late
 		{catalog.Protected, machine(minute, 15*minute, pace(16*minute, 2*minute))},
 		{catalog.Stalled, machine(minute, 15*minute, pace(time.Hour, time.Hour))},
+		{catalog.Protected, machine(0, 15*minute, pace(minute, 11*minute))},
+		{catalog.Lagging, machine(0, 15*minute, func(m *catalog.Machine) { pace(minute, 11*minute)(m); m.Late = true })},
+		{catalog.Protected, machine(0, 15*minute, func(m *catalog.Machine) { pace(minute, 8*minute)(m); m.Late = true })},
+		{catalog.Protected, machine(0, 30*minute, func(m *catalog.Machine) { pace(minute, 11*minute)(m); m.Late = true })}, // a longer interval mends it at once
 		{catalog.Lagging, machine(0, minute, func(m *catalog.Machine) { m.Unconverged = 2 })},
 		{catalog.Stalled, machine(0, minute, func(m *catalog.Machine) { m.Unconverged = 3 })},
 		{catalog.Protected, machine(0, minute, func(m *catalog.Machine) { m.Unconverged, m.Policy.Consistency = 3, "fuzzy" })},
