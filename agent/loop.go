@@ -79,6 +79,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			a.log.Warn("the schedule could not be kept", "error", err)
 		}
 		a.status.last(last, done.Time)
+		a.status.trackers(done.Disks)
 		said = s.next(a.clock.Now(), a.current())
 		a.report(ctx, cycleReport(done, s.Ended.Sub(s.Started), said))
 		a.log.Info("restpoint made", "restpoint", last, "total", done.Stats.Total, "zero", done.Stats.Zero, "same", done.Stats.Same,

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/openmigrate/openmigrate/agent/cycle"
 	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/internal/enrol"
@@ -24,8 +27,8 @@ type Status struct {
 	Master        string         `json:"master,omitempty"`
 	State         string         `json:"state"` // starting, enrolling, connecting, waiting, idle, replicating, error, stopped
 	Message       string         `json:"message,omitempty"`
-	Error         string         `json:"error,omitempty"` // the last one; empty once a restpoint was made after it
-	Tracker       string         `json:"tracker,omitempty"`
+	Error         string         `json:"error,omitempty"`   // the last one; empty once a restpoint was made after it
+	Tracker       string         `json:"tracker,omitempty"` // that the disks have: scan, ebpf, or both, with a comma
 	LastRestpoint string         `json:"last_restpoint,omitempty"`
 	LastTime      *time.Time     `json:"last_time,omitempty"`
 	Progress      *wire.Progress `json:"progress,omitempty"` // of the cycle that runs
@@ -129,6 +132,16 @@ func (f *statusFile) last(restpoint string, at time.Time) {
 			s.LastTime, s.Error = &at, ""
 		}
 	})
+}
+
+// trackers notes by which means disks are followed.
+func (f *statusFile) trackers(disks []cycle.DiskResult) {
+	names := make([]string, 0, len(disks))
+	for _, d := range disks {
+		names = append(names, d.Tracker)
+	}
+	slices.Sort(names)
+	f.change(func(s *Status) { s.Tracker = strings.Join(slices.Compact(names), ", ") })
 }
 
 func (f *statusFile) stopped(err error) { f.set("stopped", err) }
