@@ -1,0 +1,140 @@
+package freespace
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Limits of what is kept of /proc.
+const (
+	maxMounts = 16 << 10
+	maxSwaps  = 1 << 10
+	maxLine   = 1 << 20 // bytes of a line; overlay mounts have long ones
+)
+
+// mount is one line of mountinfo, of a file system that this package knows.
+type mount struct {
+	device  string // major:minor; of btrfs one of its own making
+	point   string
+	fs      string
+	options string // of the file system, not of the mount
+}
+
+// has reports whether the file system was mounted with an option.
+func (m mount) has(option string) bool {
+	for o := range strings.SplitSeq(m.options, ",") {
+		if o == option {
+			return true
+		}
+	}
+	return false
+}
+
+// logless reports options with which a log may not have been replayed: what it holds is in use, though the maps do not say so.
+func (m mount) logless() bool {
+	for o := range strings.SplitSeq(m.options, ",") {
+		switch name, _, _ := strings.Cut(o, "="); name {
+		case "noload", "norecovery", "nologreplay", "rescue":
+			return true
+		}
+	}
+	return false
+}
+
+// host is what /proc says, read once for each call of Of.
+type host struct {
+	mounts []mount
+	swaps  []string // paths of active areas
+}
+
+func readHost() (*host, error) {
+	h := &host{}
+	var err error
+	if h.mounts, err = readMounts(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open("/proc/swaps")
+	if os.IsNotExist(err) {
+		return h, nil // a kernel without swap
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list swap areas: %w", err)
+	}
+	defer f.Close()
+	if h.swaps, err = parseSwaps(f); err != nil {
+		return nil, fmt.Errorf("list swap areas: %w", err)
+	}
+	return h, nil
+}
+
+func readMounts() ([]mount, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	defer f.Close()
+	mounts, err := parseMounts(f)
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	return mounts, nil
+}
+
+// parseMounts reads mountinfo (proc_pid_mountinfo(5)):
+//
+//	36 35 8:1 / /mnt rw,noatime shared:1 - ext4 /dev/root rw,errors=continue
+func parseMounts(r io.Reader) ([]mount, error) {
+	var list []mount
+	err := eachLine(r, func(line string) {
+		before, after, ok := strings.Cut(line, " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+		if !ok || len(f) < 6 || len(g) < 3 || len(list) >= maxMounts {
+			return
+		}
+		if _, known := magics[g[0]]; known {
+			list = append(list, mount{device: f[2], point: unescape(f[4]), fs: g[0], options: g[2]})
+		}
+	})
+	return list, err
+}
+
+// parseSwaps reads the paths of /proc/swaps: a heading, then path, type, size, used and priority.
+func parseSwaps(r io.Reader) ([]string, error) {
+	var list []string
+	err := eachLine(r, func(line string) {
+		f := strings.Fields(line)
+		if len(f) >= 5 && f[1] == "partition" && len(list) < maxSwaps {
+			list = append(list, unescape(f[0]))
+		}
+	})
+	return list, err
+}
+
+func eachLine(r io.Reader, fn func(string)) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxLine)
+	for s.Scan() {
+		fn(s.Text())
+	}
+	return s.Err()
+}
+
+// unescape undoes the kernel's \040 for a space and the like.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
