@@ -113,7 +113,7 @@ func (m *Machine) diagnose(s *Standing, now time.Time) {
 		say("wait for its first restpoint, or: openmigrate machines sync "+m.Name, "no restpoint was made yet")
 	case s.State == InitialSync, s.State == Rescanning:
 		say("wait; follow it with: "+show, "its disks are read whole")
-	case limit > 0 && m.Pace.Demand > limit-limit/8 && m.Pace.period(m.Interval) > m.Interval:
+	case limit > 0 && (m.Pace.Demand > limit || m.Pace.Demand > limit-limit/8 && m.Pace.period(m.Interval) > m.Interval):
 		say(fmt.Sprintf("give it more bandwidth: %s --bandwidth %d (0: no limit)", set, m.Pace.Demand*2),
 			"its disks change as fast as the bandwidth limit lets through, or faster: %d bytes per second were to be sent, %d are allowed", m.Pace.Demand, limit)
 	case m.unmet() > 0:

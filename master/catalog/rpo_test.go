@@ -72,14 +72,17 @@ func TestDiagnosis(t *testing.T) {
 		m            catalog.Machine
 		reason, next string
 	}{
-		"protected":      {machine(0, minute, nil), "", "none"},
-		"agent gone":     {machine(0, minute, func(m *catalog.Machine) { m.LastSeen = monday.Add(-4 * minute) }), "not heard of for 4m0s", "openmigrate-agent status"},
-		"paused":         {machine(0, minute, func(m *catalog.Machine) { m.Paused = true }), "paused", "openmigrate machines resume web1"},
-		"shut out":       {machine(0, minute, func(m *catalog.Machine) { m.Revoked = true }), "shut out", "openmigrate machines rm web1"},
-		"copied":         {machine(0, minute, func(m *catalog.Machine) { m.Frozen = "two agents" }), "two agents", "openmigrate machines unfreeze web1"},
-		"cycles fail":    {machine(time.Hour, minute, func(m *catalog.Machine) { m.Failure = "read sda: broken" }), "read sda: broken", "openmigrate machines sync web1"},
-		"window closed":  {machine(time.Hour, minute, func(m *catalog.Machine) { m.Policy.Window = &wire.Window{From: "22:00", To: "06:00"} }), "22:00-06:00 UTC) is closed", "--window always"},
-		"bandwidth":      {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 5<<20 }), "bandwidth limit lets through", "openmigrate machines set web1 --bandwidth 10485760"},
+		"protected":     {machine(0, minute, nil), "", "none"},
+		"agent gone":    {machine(0, minute, func(m *catalog.Machine) { m.LastSeen = monday.Add(-4 * minute) }), "not heard of for 4m0s", "openmigrate-agent status"},
+		"paused":        {machine(0, minute, func(m *catalog.Machine) { m.Paused = true }), "paused", "openmigrate machines resume web1"},
+		"shut out":      {machine(0, minute, func(m *catalog.Machine) { m.Revoked = true }), "shut out", "openmigrate machines rm web1"},
+		"copied":        {machine(0, minute, func(m *catalog.Machine) { m.Frozen = "two agents" }), "two agents", "openmigrate machines unfreeze web1"},
+		"cycles fail":   {machine(time.Hour, minute, func(m *catalog.Machine) { m.Failure = "read sda: broken" }), "read sda: broken", "openmigrate machines sync web1"},
+		"window closed": {machine(time.Hour, minute, func(m *catalog.Machine) { m.Policy.Window = &wire.Window{From: "22:00", To: "06:00"} }), "22:00-06:00 UTC) is closed", "--window always"},
+		"bandwidth":     {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 5<<20 }), "bandwidth limit lets through", "openmigrate machines set web1 --bandwidth 10485760"},
+		"bandwidth was cut": {machine(2*minute+1, minute, func(m *catalog.Machine) {
+			m.Pace, m.Policy.Bandwidth, m.Session = catalog.Pace{Cycles: 3, Duration: time.Second, Demand: 5 << 20}, 1<<20, "s"
+		}), "bandwidth limit lets through", "--bandwidth 10485760"},
 		"no convergence": {machine(0, minute, func(m *catalog.Machine) { m.Unconverged = 3 }), "written faster than they are read", "openmigrate machines show web1"},
 		"slow": {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace, m.Policy.Bandwidth = slow, 100<<20 }),
 			"cycles take 20m0s, and the interval is 1m0s", "openmigrate machines set web1 --interval 30m0s"},
