@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/agent/partition/fsprobe"
+	"github.com/openmigrate/openmigrate/agent/source"
 )
 
 // magics are the file systems that this package knows, by mountinfo's names, with what statfs calls them.
@@ -47,22 +48,72 @@ func (v *volume) use(ctx context.Context, h *host, found *collector, n *Note) er
 			return v.mapMounted(ctx, h, m, func(dir *os.File) error { return v.scanFsmap(ctx, dir, found) })
 		}
 	}
+	if m, fsid, ok := v.btrfsMount(h); ok {
+		n.What = m.fs
+		return v.mapMounted(ctx, h, m, func(dir *os.File) error { return v.scanBtrfs(ctx, dir, m, fsid, found, n) })
+	}
+	if h.swaps[v.number()] {
+		n.What = "swap"
+		return v.mapSwap(ctx, found)
+	}
 	if v.covered {
 		return nil // what lies on it has its own notes
 	}
-	if content, err := v.probe(); err == nil {
+	if content, err := v.probe(ctx); err == nil {
 		n.What = content.Type
 	}
-	return errors.New("not mounted")
+	return errors.New("not in use by this system")
 }
 
-func (v *volume) probe() (fsprobe.Content, error) {
-	f, err := os.Open(v.path)
+func (v *volume) mapSwap(ctx context.Context, found *collector) error {
+	first := make([]byte, os.Getpagesize())
+	if err := v.read(ctx, first, 0); err != nil {
+		return err
+	}
+	r, err := swapContent(first, v.size)
+	if err != nil {
+		return err
+	}
+	found.add(r.Start, r.End)
+	return nil
+}
+
+// open opens the volume's own bytes, past caches that may be stale.
+func (v *volume) open(ctx context.Context) (source.Reader, error) {
+	s, err := source.New(v.path, &source.Options{ID: v.name})
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(v.path, &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", v.path, err)
+	}
+	if unix.Major(st.Rdev) != v.major || unix.Minor(st.Rdev) != v.minor {
+		return nil, fmt.Errorf("look at %s: it is not device %s", v.path, v.number())
+	}
+	return s.Open(ctx)
+}
+
+// read fills p from the volume's bytes at off.
+func (v *volume) read(ctx context.Context, p []byte, off int64) error {
+	r, err := v.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if n, err := r.ReadAt(p, off); n < len(p) {
+		return err
+	}
+	return nil
+}
+
+func (v *volume) probe(ctx context.Context) (fsprobe.Content, error) {
+	r, err := v.open(ctx)
 	if err != nil {
 		return fsprobe.Content{}, err
 	}
-	defer f.Close()
-	return fsprobe.Probe(f, v.size)
+	defer r.Close()
+	return fsprobe.Probe(r, v.size)
 }
 
 // mapMounted calls scan between two syncs of a file system that is mounted for writing.

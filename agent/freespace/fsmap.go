@@ -77,7 +77,7 @@ func (w *fsmapWalk) page(buf []byte, add func(start, end int64)) (done bool, err
 func (w *fsmapWalk) record(rec []byte, add func(start, end int64)) error {
 	ne := binary.NativeEndian
 	start, length := ne.Uint64(rec[8:]), ne.Uint64(rec[32:])
-	if start > 1<<62 || length > 1<<62 {
+	if start > 1<<60 || length > 1<<60 {
 		return errFsmapOrder
 	}
 	from, to := int64(start), int64(start+length)

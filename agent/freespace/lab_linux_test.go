@@ -127,18 +127,6 @@ func (m *mounted) statfs() unix.Statfs_t {
 	return st
 }
 
-func (m *mounted) sync() {
-	m.t.Helper()
-	dir, err := os.Open(m.dir)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer func() { _ = dir.Close() }()
-	if err := syncfs(dir); err != nil {
-		m.t.Fatal(err)
-	}
-}
-
 // fill writes files of many sizes, with holes, preallocated and appended ones among them, until about budget bytes are written; then
 // it deletes every other one, and fills some of the gaps again.
 func fill(t *testing.T, dir string, rng *rand.Rand, budget int64) {

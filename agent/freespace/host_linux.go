@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of what is kept of /proc.
@@ -48,11 +50,11 @@ func (m mount) logless() bool {
 // host is what /proc says, read once for each call of Of.
 type host struct {
 	mounts []mount
-	swaps  []string // paths of active areas
+	swaps  map[string]bool // active areas that are devices, by major:minor
 }
 
 func readHost() (*host, error) {
-	h := &host{}
+	h := &host{swaps: map[string]bool{}}
 	var err error
 	if h.mounts, err = readMounts(); err != nil {
 		return nil, err
@@ -65,8 +67,15 @@ func readHost() (*host, error) {
 		return nil, fmt.Errorf("list swap areas: %w", err)
 	}
 	defer f.Close()
-	if h.swaps, err = parseSwaps(f); err != nil {
+	paths, err := parseSwaps(f)
+	if err != nil {
 		return nil, fmt.Errorf("list swap areas: %w", err)
+	}
+	for _, path := range paths {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			h.swaps[fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))] = true
+		}
 	}
 	return h, nil
 }
