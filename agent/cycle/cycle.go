@@ -78,8 +78,9 @@ type Config struct {
 }
 
 // Freeze calls inside while nothing is written to any of the machine's disks. inside keeps to its context, which ends with the time that
-// writers may be kept waiting, and writes to no file. What inside returns is returned; if it was not nil, nothing was frozen long enough.
-type Freeze func(ctx context.Context, inside func(ctx context.Context) error) (*Frozen, error)
+// writers may be kept waiting, and writes to no file. all says that nothing can write meanwhile; else inside proves that nothing did.
+// An error of inside is returned, wrapped: there is no such instant. ErrNotFrozen: there is no way to one.
+type Freeze func(ctx context.Context, inside func(ctx context.Context, all bool) error) (*Frozen, error)
 
 // Frozen says what a freeze achieved.
 type Frozen struct {
@@ -91,6 +92,9 @@ type Frozen struct {
 // Hide makes a reader that shows zeros where a disk's file systems say that nothing is. It is asked after tracking began, so what is
 // written there later is read by a later pass.
 type Hide func(ctx context.Context, s source.Source, r source.Reader) (source.Reader, error)
+
+// ErrNotFrozen: the file systems could not be frozen, and trying again would not help. The restpoint is fuzzy.
+var ErrNotFrozen = errors.New("file systems could not be frozen")
 
 // ErrBase: the master refused the manifest because the base was not what it has. The base is gone; try again at once.
 var ErrBase = errors.New("base tree did not match staging")

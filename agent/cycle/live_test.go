@@ -24,6 +24,8 @@ type liveDisk struct {
 	data []byte
 	t    *liveTracker
 	read int64
+
+	onRead func() // is called once, before the next read
 }
 
 func (d *liveDisk) ID() string                                  { return d.id }
@@ -37,6 +39,10 @@ type liveReader struct{ d *liveDisk }
 func (r liveReader) ReadAt(p []byte, off int64) (int, error) {
 	r.d.mu.Lock()
 	defer r.d.mu.Unlock()
+	if f := r.d.onRead; f != nil {
+		r.d.onRead = nil
+		f()
+	}
 	n := copy(p, r.d.data[off:])
 	r.d.read += int64(n)
 	if n < len(p) {
@@ -185,14 +191,14 @@ func TestLiveRestpoints(t *testing.T) {
 	defer writers.Wait()
 	defer close(stop)
 	var frozen [][]byte
-	freeze := func(ctx context.Context, inside func(context.Context) error) (*cycle.Frozen, error) {
+	freeze := func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		still.Lock()
 		defer still.Unlock()
 		frozen = nil
 		for _, d := range disks {
 			frozen = append(frozen, bytes.Clone(d.data))
 		}
-		if err := inside(ctx); err != nil {
+		if err := inside(ctx, true); err != nil {
 			return nil, err
 		}
 		return &cycle.Frozen{Consistency: format.Filesystem, For: time.Millisecond}, nil
@@ -211,7 +217,7 @@ func TestLiveRestpoints(t *testing.T) {
 		case 3: // before marks are dropped
 			tracker.noSettle = true
 		case 4:
-			conf.Freeze = func(context.Context, func(context.Context) error) (*cycle.Frozen, error) { return nil, killed }
+			conf.Freeze = func(context.Context, func(context.Context, bool) error) (*cycle.Frozen, error) { return nil, killed }
 		}
 		for _, d := range disks {
 			d.mu.Lock()
@@ -269,8 +275,11 @@ func TestFuzzyKeepsMarks(t *testing.T) {
 	tracker := &liveTracker{}
 	r := rand.New(rand.NewPCG(17, 18))
 	d := &liveDisk{id: "a", data: content(r, 40*chunker.MinSize), t: tracker}
-	tooLong := func(ctx context.Context, inside func(context.Context) error) (*cycle.Frozen, error) {
+	tooLong := func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		d.write([]byte("written while it converges"), grain*r.Int64N(40*chunker.MinSize/grain))
+		if r.IntN(2) == 0 {
+			return nil, cycle.ErrNotFrozen
+		}
 		return nil, context.DeadlineExceeded
 	}
 	for round := range 6 {
@@ -301,9 +310,9 @@ func TestLostTracking(t *testing.T) {
 	d := &liveDisk{id: "a", data: content(rand.New(rand.NewPCG(19, 20)), 1<<20), t: tracker}
 	conf := w.config(d)
 	conf.Tracker = tracker
-	conf.Freeze = func(ctx context.Context, inside func(context.Context) error) (*cycle.Frozen, error) {
+	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		tracker.lost = track.ErrLost
-		return &cycle.Frozen{Consistency: format.Filesystem}, inside(ctx)
+		return &cycle.Frozen{Consistency: format.Filesystem}, inside(ctx, true)
 	}
 	if _, err := cycle.Run(t.Context(), conf); !errors.Is(err, track.ErrLost) {
 		t.Fatalf("got %v", err)
@@ -320,14 +329,14 @@ func TestTooMuchToFreeze(t *testing.T) {
 	tries := 0
 	conf := w.config(d)
 	conf.Tracker = tracker
-	conf.Freeze = func(ctx context.Context, inside func(context.Context) error) (*cycle.Frozen, error) {
+	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		if tries++; tries == 1 {
 			d.write(content(r, 78<<20), 1<<20)
 		} else {
 			d.write(content(r, 20<<20), 3<<20)
 		}
 		frozen = bytes.Clone(d.data)
-		if err := inside(ctx); err != nil {
+		if err := inside(ctx, true); err != nil {
 			return nil, err
 		}
 		return &cycle.Frozen{Consistency: format.Crash}, nil
@@ -338,4 +347,35 @@ func TestTooMuchToFreeze(t *testing.T) {
 		t.Errorf("%d tries, %d passes, %s: %q", tries, res.Passes, res.Consistency, res.Why)
 	}
 	w.check(res.Restpoint, frozen)
+}
+
+// TestProvenStill: where not everything can be frozen, a restpoint is of one instant if nothing was written while it was read.
+func TestProvenStill(t *testing.T) {
+	w := newWorld(t)
+	tracker := &liveTracker{}
+	r := rand.New(rand.NewPCG(23, 24))
+	d := &liveDisk{id: "a", data: content(r, 4<<20), t: tracker}
+	tries := 0
+	conf := w.config(d)
+	conf.Tracker = tracker
+	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+		tries++
+		d.mu.Lock()
+		if tries < 3 {
+			d.onRead = func() {
+				copy(d.data[5*grain:], "written meanwhile")
+				tracker.mark("a", 5*grain, 17)
+			}
+		}
+		d.mu.Unlock()
+		d.write([]byte{byte(tries)}, 1<<20) // something to read
+		err := inside(ctx, false)
+		return &cycle.Frozen{Consistency: format.Crash}, err
+	}
+	res, err := cycle.Run(t.Context(), conf)
+	must(t, err)
+	if tries != 3 || res.Consistency != format.Crash {
+		t.Errorf("%d tries, %s: %q", tries, res.Consistency, res.Why)
+	}
+	w.check(res.Restpoint, d.data)
 }

@@ -15,6 +15,9 @@ import (
 // maxPasses is how often what was written meanwhile is read before a cycle gives up on reaching one instant.
 const maxPasses = 12
 
+// errWritten: something that could not be frozen wrote to a disk while it was read.
+var errWritten = errors.New("something was written meanwhile by what cannot be frozen")
+
 // errTooMuch: more was written than fits into memory while the file systems are frozen.
 var errTooMuch = errors.New("too much was written since the last pass")
 
@@ -80,7 +83,11 @@ func (r *run) converge(p *pipeline) error {
 		}
 		if r.left() <= frozenBytes/2 {
 			err := r.freeze(p)
-			if err == nil || !errors.Is(err, errTooMuch) && !errors.Is(err, context.DeadlineExceeded) || p.ctx.Err() != nil {
+			if errors.Is(err, ErrNotFrozen) {
+				r.fuzzy("%v", err)
+				return nil
+			}
+			if err == nil || !errors.Is(err, errTooMuch) && !errors.Is(err, errWritten) && !errors.Is(err, context.DeadlineExceeded) || p.ctx.Err() != nil {
 				return err
 			}
 			r.note("another pass: %v", err)
@@ -114,17 +121,19 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("track changes: %w", err)
 	}
+	all := true
 	for _, d := range r.disks {
 		m := marks[d.src.ID()]
 		if m == nil {
-			return false, nil
+			all = false
+			continue
 		}
 		if d.todo != nil {
 			m.Union(d.todo)
 		}
 		d.todo = m
 	}
-	return true, nil
+	return all, nil
 }
 
 // left is how many bytes are to be read.
@@ -152,7 +161,7 @@ func (r *run) freeze(p *pipeline) error {
 		return err
 	}
 	var spans []*span
-	inside := func(ctx context.Context) error {
+	inside := func(ctx context.Context, all bool) error {
 		r.instant = time.Now()
 		// What an earlier try read is read again: it may have been written since.
 		if _, err := r.flip(ctx); err != nil {
@@ -172,13 +181,16 @@ func (r *run) freeze(p *pipeline) error {
 				return s.fill()
 			})
 		}
-		return group.Wait()
+		if err := group.Wait(); err != nil || all {
+			return err
+		}
+		return r.still(p.ctx)
 	}
 	began := time.Now()
 	frozen, err := r.conf.Freeze(p.ctx, inside)
 	if err != nil {
 		room.giveBack(0)
-		return fmt.Errorf("freeze for %v: %w", time.Since(began).Round(time.Millisecond), err)
+		return fmt.Errorf("after %v: %w", time.Since(began).Round(time.Millisecond), err)
 	}
 	r.frozen = *frozen
 	if frozen.Why != "" {
@@ -195,6 +207,21 @@ func (r *run) freeze(p *pipeline) error {
 		}
 	}
 	return nil
+}
+
+// still fails with errWritten if anything was written since the last flip. What was is read again.
+func (r *run) still(ctx context.Context) error {
+	marks, err := r.track.Flip(ctx)
+	if err != nil {
+		return fmt.Errorf("track changes: %w", err)
+	}
+	for _, d := range r.disks {
+		if m := marks[d.src.ID()]; m != nil && m.Bytes() > 0 {
+			d.todo.Union(m)
+			err = errWritten
+		}
+	}
+	return err
 }
 
 // frozenReads is how many reads run at once while file systems are frozen.

@@ -47,7 +47,7 @@ type Mount struct {
 // Plan says what to freeze. A file system that lies on another (through a loop device) stands before it.
 type Plan struct {
 	Mounts      []Mount
-	NotFrozen   []string      // file systems on the same disks that cannot be frozen, with the reason
+	NotFrozen   []string      // file systems on the same disks that cannot be frozen, with the reason: inside must prove that nothing was written
 	Hooks       string        // directory of hooks; "" for none
 	HookTimeout time.Duration // for each hook and direction; 0 is the hooks package's default
 	Budget      time.Duration // from the first freeze to the end of the context given to inside; 0 is 500 ms
@@ -142,10 +142,10 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 		rep.Why = append(rep.Why, "the directory of hooks is empty")
 	}
 	if len(plan.Mounts) == 0 {
-		rep.lower(format.Fuzzy, "no file system was frozen")
+		rep.lower(format.Crash, "no file system was frozen")
 	}
 	for _, why := range plan.NotFrozen {
-		rep.lower(format.Fuzzy, why)
+		rep.lower(format.Crash, why)
 	}
 	if rep.For > plan.Budget {
 		rep.lower(format.Crash, fmt.Sprintf("frozen for %v, the budget is %v", rep.For, plan.Budget))
