@@ -9,10 +9,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test test-short lint fmt bench demo fuzz vectors clean
+.PHONY: help build test e2e lint fmt bench demo fuzz clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/openmigrate bin/openmigrate-agent ## both binaries into bin/, static
 
@@ -23,6 +23,10 @@ bin/%: $(GO_SOURCES)
 test: build ## all tests with the race detector (root: block devices; sets up what it needs)
 	scripts/setup test
 	CGO_ENABLED=1 go test -race -timeout 40m ./...
+
+e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
+	scripts/setup e2e
+	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/vm/...
 
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint

@@ -226,13 +226,13 @@ func TestLiveRestpoints(t *testing.T) {
 		}
 		res, err := cycle.Run(t.Context(), conf)
 		tracker.noSettle = false
-		switch {
-		case round%6 == 1 || round%6 == 4:
+		switch round % 6 {
+		case 1, 4:
 			if !errors.Is(err, killed) {
 				t.Fatalf("round %d: %v", round, err)
 			}
 			continue
-		case round%6 == 2:
+		case 2:
 			if !errors.Is(err, killed) {
 				t.Fatalf("round %d: %v", round, err)
 			}
