@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	sysfsSector = 512 // the unit of start and size in sysfs, whatever the sectors of the device are
-	maxVolumes  = 1024
-	maxDepth    = 8 // mappings over mappings
+	maxVolumes = 1024
+	maxDepth   = 8 // mappings over mappings
 )
 
 // finder builds the volumes of one disk from sysfs.

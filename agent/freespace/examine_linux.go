@@ -18,8 +18,7 @@ var magics = map[string]int64{
 	"xfs": unix.XFS_SUPER_MAGIC, "btrfs": unix.BTRFS_SUPER_MAGIC,
 }
 
-// examine finds the free ranges of a volume, as its own bytes. If it returns a note with a reason, and Free is not set by the
-// caller, nothing was found.
+// examine finds the free ranges of a volume, as its own bytes. The caller sets Free in the note.
 func (v *volume) examine(ctx context.Context, h *host, found *collector) Note {
 	n := Note{Device: v.name}
 	if v.why != "" {
@@ -33,6 +32,9 @@ func (v *volume) examine(ctx context.Context, h *host, found *collector) Note {
 	if err != nil {
 		found.list = nil
 		n.Why = err.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		n.Why = noTime
 	}
 	return n
 }

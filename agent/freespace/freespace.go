@@ -56,6 +56,9 @@ func (n Note) String() string {
 	return b.String()
 }
 
+// noTime is why what came too late was not looked at.
+const noTime = "no time was left to look at it"
+
 // maxNotes bounds the notes of one disk.
 const maxNotes = 1024
 
@@ -89,7 +92,7 @@ func Of(ctx context.Context, disk Disk, opts *Options) (Ranges, []Note, error) {
 		found := &collector{max: limit}
 		note := Note{Device: v.name}
 		if err := ctx.Err(); err != nil {
-			note.Why = "no time was left to look at it"
+			note.Why = noTime
 		} else {
 			note = v.examine(ctx, host, found)
 		}

@@ -6,6 +6,9 @@ import (
 	"slices"
 )
 
+// sysfsSector is the unit of places and sizes in sysfs and in device mapper tables, whatever the sectors of the device are.
+const sysfsSector = 512
+
 // segment says that the bytes [at, at+size) of a volume are the bytes [disk, disk+size) of the disk.
 type segment struct {
 	at, disk, size int64
