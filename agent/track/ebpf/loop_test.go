@@ -75,7 +75,7 @@ func mount(t testing.TB, fs, dev string) string {
 func instance(t testing.TB) ebpf.Options {
 	t.Helper()
 	needRoot(t)
-	opts := ebpf.Options{Instance: fmt.Sprintf("test-%d-%s", os.Getpid(), strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))}
+	opts := ebpf.Options{Instance: fmt.Sprintf("test-%d-%s", os.Getpid(), strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()))}
 	t.Cleanup(func() {
 		if err := ebpf.Remove(opts); err != nil {
 			t.Error(err)
