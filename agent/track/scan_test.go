@@ -10,7 +10,7 @@ import (
 func TestScan(t *testing.T) {
 	tracktest.Run(t, tracktest.Subject{
 		Open:  func() track.Tracker { return &track.Scan{} },
-		Disk:  track.Disk{ID: "disk", Path: "/dev/null", Size: 1 << 30},
+		Disk:  track.Disk{ID: "disk", Path: "/dev/zero", Size: 1 << 30},
 		Write: func(int64) {},
 	})
 }

@@ -18,7 +18,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr := openTracker(t, instance(t))
-	defer tr.Close()
+	defer func() { _ = tr.Close() }()
 	disks := []track.Disk{{ID: "file", Path: file, Size: 4096}, {ID: "gone", Path: "/dev/no-such-disk", Size: 4096}}
 	if err := tr.Watch(t.Context(), disks); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func EditMeta(dir string, edit func(instance, boot *string, version *int)) error
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	state, err := loadMeta(m)
 	if err != nil {
 		return err

@@ -221,7 +221,7 @@ func (k *kernel) grace() error {
 	if err != nil {
 		return err
 	}
-	defer inner.Close()
+	defer func() { _ = inner.Close() }()
 	if err := k.maps["bitmaps"].Put(entry, inner); err != nil {
 		return fmt.Errorf("wait for running programs: %w", err)
 	}
@@ -251,16 +251,16 @@ func (k *kernel) mapControl() error {
 // close lets go of the kernel's side without ending it: pins keep it.
 func (k *kernel) close() {
 	for _, m := range k.maps {
-		m.Close()
+		_ = m.Close()
 	}
 	for _, p := range k.programs {
-		p.Close()
+		_ = p.Close()
 	}
 	for _, l := range k.links {
-		l.Close()
+		_ = l.Close()
 	}
 	if k.state != nil {
-		k.state.Close()
+		_ = k.state.Close()
 	}
 	if k.memory != nil {
 		_ = unix.Munmap(k.memory) // fails only for arguments that Mmap did not return

@@ -23,7 +23,7 @@ func write4K(t testing.TB, path string, off int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	buf, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestPins(t *testing.T) {
 				t.Fatal(err)
 			}
 			tr := openTracker(t, opts)
-			defer tr.Close()
+			defer func() { _ = tr.Close() }()
 			cy := begin(t, tr, d)
 			marks, why := cy.Changed(d.ID, "base")
 			if (marks != nil) != (c.why == "") || !strings.Contains(why, c.why) {
@@ -140,7 +140,7 @@ func TestLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, opts := loop(t, size), instance(t)
 			tr := settled(t, opts, d)
-			defer tr.Close()
+			defer func() { _ = tr.Close() }()
 			cy := begin(t, tr, d)
 			c.lose(t, tr, d)
 			_, err := cy.Flip(t.Context())
@@ -170,7 +170,7 @@ func TestLost(t *testing.T) {
 func TestDiscard(t *testing.T) {
 	d, opts := loop(t, 6<<30), instance(t)
 	tr := settled(t, opts, d)
-	defer tr.Close()
+	defer func() { _ = tr.Close() }()
 	cy := begin(t, tr, d)
 	run(t, "blkdiscard", "-o", "12288", "-l", "5368709120", d.Path)
 	marks, err := cy.Flip(t.Context())

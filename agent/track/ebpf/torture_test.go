@@ -89,7 +89,7 @@ func TestTorture(t *testing.T) {
 		t.Run(fs, func(t *testing.T) {
 			d := loop(t, 320<<20)
 			tr := openTracker(t, instance(t))
-			defer tr.Close()
+			defer func() { _ = tr.Close() }()
 			dir := mount(t, fs, d.Path)
 			if err := tr.Watch(t.Context(), []track.Disk{d}); err != nil {
 				t.Fatal(err)

@@ -103,7 +103,7 @@ func (t *tracker) reopen(m *diskMeta) (*disk, error) {
 		} else {
 			d.maps[i], err = mapBitmap(inner, fine, coarse)
 		}
-		inner.Close()
+		_ = inner.Close()
 		if err != nil {
 			d.close()
 			return nil, err
@@ -263,7 +263,7 @@ func (t *tracker) add(d track.Disk, why string) (err error) {
 		if w.maps[i], err = mapBitmap(inner, fine, coarse); err == nil {
 			err = t.kernel.maps["bitmaps"].Put(uint32(4*slot+i), inner)
 		}
-		inner.Close()
+		_ = inner.Close()
 		if err != nil {
 			return fmt.Errorf("give the disk a bitmap: %w", err)
 		}

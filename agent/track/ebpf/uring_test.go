@@ -31,13 +31,13 @@ func uring(dir string, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var p uringParams
 	ringFD, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, depth, uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {
 		return os.NewSyscallError("io_uring_setup", errno)
 	}
-	defer unix.Close(int(ringFD))
+	defer func() { _ = unix.Close(int(ringFD)) }()
 	maps := [4][]byte{}
 	for i, m := range []struct{ off, size int64 }{{0, int64(p.sqArray) + 4*depth}, {0x10000000, 64 * depth}, {0x8000000, int64(p.cqes) + 16*int64(p.cqEntries)}, {-1, depth * block}} {
 		flags, at := unix.MAP_SHARED, int(ringFD)

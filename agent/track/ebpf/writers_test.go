@@ -44,7 +44,7 @@ func startWriters(t *testing.T, dir string) {
 			t.Errorf("the writers ended: %v\n%s", err, out.String())
 		default:
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			<-done
+			_ = <-done // says that it was killed
 		}
 	})
 }
@@ -103,7 +103,7 @@ func direct(dir string, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	buf, err := unix.Mmap(-1, 0, 64<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return err
