@@ -113,7 +113,11 @@ func reattach(dir, instance, boot string) (*kernel, *meta, string) {
 func (k *kernel) load(instance, boot string) (*meta, string) {
 	var err error
 	if k.state, err = ebpf.LoadPinnedMap(filepath.Join(k.dir, metaPin), nil); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		pins, dirErr := os.ReadDir(k.dir)
+		switch {
+		case dirErr != nil || len(pins) > 0:
+			return nil, fmt.Sprintf("the pinned state of tracking is gone, and %d pins are left: %v", len(pins), errors.Join(err, dirErr))
+		case errors.Is(err, fs.ErrNotExist):
 			return nil, "nothing has watched it before, or the machine was restarted"
 		}
 		return nil, fmt.Sprintf("the pinned state of tracking cannot be opened: %v", err)

@@ -81,7 +81,7 @@ func TestPins(t *testing.T) {
 		"link":    {remove("link_rq_issue"), "link of program rq_issue is gone"},
 		"program": {remove("program_rq_issue"), "program rq_issue is gone"},
 		"map":     {remove("devices"), "map devices is gone"},
-		"state":   {remove("meta"), "restarted"},
+		"state":   {remove("meta"), "state of tracking is gone"},
 		"foreign map": {func(dir string) error {
 			return errors.Join(os.Remove(dir+"/bios"), os.Link(dir+"/devices", dir+"/bios"))
 		}, "map bios is another one"},

@@ -136,6 +136,7 @@ func TestTortureKilled(t *testing.T) {
 			n := epochs(t)
 			for i := range n + 1 {
 				if i > 0 {
+					// The programs that it leaves mark on.
 					killedOwner(t, opts.Instance, time.Duration(50+37*i%200)*time.Millisecond)
 				}
 				tr := openTracker(t, opts)

@@ -44,7 +44,7 @@ func startWriters(t *testing.T, dir string) {
 			t.Errorf("the writers ended: %v\n%s", err, out.String())
 		default:
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			_ = <-done // says that it was killed
+			<-done
 		}
 	})
 }
