@@ -24,6 +24,7 @@ import (
 	"github.com/openmigrate/openmigrate/agent/cycle"
 	"github.com/openmigrate/openmigrate/agent/inventory"
 	"github.com/openmigrate/openmigrate/agent/state"
+	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/internal/version"
@@ -42,6 +43,8 @@ type Options struct {
 	Log       *slog.Logger                                   // nil: slog.Default
 	Clock     clock.Clock                                    // nil: the system's
 	Inventory func(context.Context) (*wire.Inventory, error) // nil: this host's
+
+	IncludeFree bool // send what file systems say is free, too
 }
 
 // Memory. The pools of a cycle hold about 150 MiB that the collector need not look into; little else is alive.
@@ -62,6 +65,7 @@ type agent struct {
 
 	known bool // the master has answered this process; of the goroutine of Run
 
+	track   track.Tracker // nil until a device is replicated; of the loop's goroutine
 	buffers *cycle.Buffers
 	news    chan struct{} // one token: the assignment changed
 	rehello chan struct{} // one token: the master does not know this process
@@ -110,6 +114,11 @@ func run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer a.client.Close()
+	defer func() {
+		if a.track != nil {
+			err = errors.Join(err, a.track.Close())
+		}
+	}()
 	return a.work(ctx)
 }
 

@@ -137,7 +137,12 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 	}()
 	a.report(ctx, &wire.Report{State: "replicating"})
 	a.status.progress(wire.Progress{Phase: "opening"})
+	hide := a.hide
+	if a.opts.IncludeFree {
+		hide = nil
+	}
 	out, err := cycle.Run(ctx, cycle.Config{
+		Tracker: a.tracker(disks), Freeze: a.freeze(as, disks), Hide: hide,
 		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,

@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openmigrate/openmigrate/agent/cycle"
+	"github.com/openmigrate/openmigrate/agent/freespace"
+	"github.com/openmigrate/openmigrate/agent/quiesce"
+	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/agent/track"
+	"github.com/openmigrate/openmigrate/agent/track/ebpf"
+	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// What makes restpoints of a server that runs: the tracker, the freeze, and the map of free space. Image files have none of them.
+const (
+	freezeBudget = 500 * time.Millisecond
+	freeTimeout  = 2 * time.Minute
+)
+
+// hooksDir holds the scripts that prepare applications for a freeze.
+const hooksDir = "/etc/openmigrate/hooks.d"
+
+// tracker opens the best tracker there is when the first device is to be replicated.
+func (a *agent) tracker(disks []source.Source) track.Tracker {
+	if a.track != nil {
+		return a.track
+	}
+	if !slices.ContainsFunc(disks, isDevice) {
+		return &track.Scan{Why: "image files are not tracked"}
+	}
+	t, err := ebpf.Open(ebpf.Options{Instance: a.member.Identity().ID})
+	if err != nil {
+		a.log.Warn("changes are not tracked: disks are read whole in each cycle", "error", err)
+		a.track = &track.Scan{Why: err.Error()}
+	} else {
+		a.track = t
+	}
+	return a.track
+}
+
+func isDevice(s source.Source) bool { return s.Kind() == source.Disk }
+
+// freeze is how a cycle gets to one instant, if the assignment wants that and every disk is a device.
+func (a *agent) freeze(as *wire.Assignment, disks []source.Source) cycle.Freeze {
+	if as.Consistency == string(format.Fuzzy) || slices.ContainsFunc(disks, func(s source.Source) bool { return !isDevice(s) }) {
+		return nil
+	}
+	var paths []string
+	for _, d := range disks {
+		paths = append(paths, d.Name())
+	}
+	return func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+		mounts, not, err := quiesce.Targets(paths)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
+		}
+		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: freezeBudget}
+		if _, err := os.Stat(hooksDir); err == nil && (as.Consistency == "" || as.Consistency == string(format.Application)) {
+			plan.Hooks = hooksDir
+		}
+		all, called := len(not) == 0 && len(mounts) > 0, false
+		q := quiesce.Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}}
+		rep, err := q.Run(ctx, plan, func(ctx context.Context) error {
+			called = true
+			return inside(ctx, all)
+		})
+		switch {
+		case errors.Is(err, quiesce.ErrThawed): // it took too long
+			return nil, errors.Join(err, context.DeadlineExceeded)
+		case err != nil && !called && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded):
+			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
+		case err != nil:
+			return nil, err
+		}
+		return &cycle.Frozen{Consistency: rep.Level, Why: strings.Join(rep.Why, "; "), For: rep.For}, nil
+	}
+}
+
+// hide leaves out what a disk's file systems say is free.
+func (a *agent) hide(ctx context.Context, s source.Source, r source.Reader) (source.Reader, error) {
+	if !isDevice(s) {
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, freeTimeout)
+	defer cancel()
+	free, notes, err := freespace.Of(ctx, freespace.Disk{Path: s.Name(), Size: r.Size()}, nil)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil, err
+		}
+		a.log.Warn("free space is sent, too", "disk", s.Name(), "error", err)
+		return r, nil
+	}
+	for _, n := range notes {
+		a.log.Info("free space", "disk", s.Name(), "part", n.String())
+	}
+	return freespace.Hide(r, free), nil
+}
