@@ -140,6 +140,7 @@ func TestTortureKilled(t *testing.T) {
 					killedOwner(t, opts.Instance, time.Duration(50+37*i%200)*time.Millisecond)
 				}
 				tr := openTracker(t, opts)
+				t.Cleanup(func() { _ = tr.Close() }) // lets go of the lock when the test ended early
 				if err := tr.Watch(t.Context(), []track.Disk{d}); err != nil {
 					t.Fatal(err)
 				}

@@ -36,12 +36,16 @@ func startWriters(t *testing.T, dir string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	var ended error
+	done := make(chan struct{})
+	go func() {
+		ended = cmd.Wait()
+		close(done)
+	}()
 	t.Cleanup(func() {
 		select {
-		case err := <-done:
-			t.Errorf("the writers ended: %v\n%s", err, out.String())
+		case <-done:
+			t.Errorf("the writers ended: %v\n%s", ended, out.String())
 		default:
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-done
