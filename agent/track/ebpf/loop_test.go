@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -67,7 +68,18 @@ func mount(t testing.TB, fs, dev string) string {
 	run(t, "mkfs."+fs, append(args, dev)...)
 	dir := t.TempDir()
 	run(t, "mount", dev, dir)
-	cleanup(t, "umount", dir)
+	// The kernel takes a dead process's io_uring apart later, and tells nobody when it has.
+	t.Cleanup(func() {
+		var out []byte
+		var err error
+		for range 100 {
+			if out, err = exec.Command("umount", dir).CombinedOutput(); err == nil {
+				return
+			}
+			<-time.After(50 * time.Millisecond)
+		}
+		t.Errorf("umount %s: %v\n%s", dir, err, out)
+	})
 	return dir
 }
 
