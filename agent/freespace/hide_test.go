@@ -78,9 +78,9 @@ func TestHide(t *testing.T) {
 		t.Fatalf("only %d ranges", len(free))
 	}
 	r := openHidden(t, sourcetest.NewMemory("m", image), free)
-	for range 2000 {
+	for range 500 {
 		off := rng.IntN(len(image))
-		p := make([]byte, 1+rng.IntN(1<<rng.IntN(22)))
+		p := make([]byte, 1+rng.IntN(1<<rng.IntN(21)))
 		for i := range p {
 			p[i] = 0xaa
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -130,10 +131,7 @@ func (m *mounted) statfs() unix.Statfs_t {
 // it deletes every other one, and fills some of the gaps again.
 func fill(t *testing.T, dir string, rng *rand.Rand, budget int64) {
 	t.Helper()
-	data := make([]byte, 4*miB)
-	for i := range data {
-		data[i] = byte(rng.Uint32())
-	}
+	data := noise(rng, 4*miB)
 	var names []string
 	write := func(budget int64) {
 		for n := 0; budget > 0; n++ {
@@ -176,6 +174,15 @@ func fill(t *testing.T, dir string, rng *rand.Rand, budget int64) {
 	write(budget / 8)
 }
 
+// noise is n bytes that no compression and no accident makes.
+func noise(rng *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], rng.Uint64())
+	_, _ = rand.NewChaCha8(seed).Read(b) // never fails
+	return b
+}
+
 func syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -207,55 +214,41 @@ func hashes(t *testing.T, dir string) map[string][32]byte {
 	return sums
 }
 
-func eachBlock(t *testing.T, image string, fn func(off int64, block []byte)) {
-	t.Helper()
-	f, err := os.Open(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	buf := make([]byte, miB)
-	for off := int64(0); ; {
-		n, err := io.ReadFull(f, buf)
-		for at := 0; at < n; at += Grain {
-			fn(off+int64(at), buf[at:min(at+Grain, n)])
-		}
-		off += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // copyWithout copies an image as an agent would that made a first pass and read again what was written since the map was asked
 // for. What it does not read is garbage in place of zeros, which nothing that matters can pass for.
 func copyWithout(t *testing.T, image string, free Ranges, written map[int64]bool) string {
 	t.Helper()
 	out := filepath.Join(imageDir(t), "copy.img")
-	f, err := os.Create(out)
-	if err != nil {
+	from, err1 := os.Open(image)
+	to, err2 := os.Create(out)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
-	garbage := bytes.Repeat([]byte{0xff}, Grain)
-	zeros := make([]byte, Grain)
-	var size int64
-	eachBlock(t, image, func(off int64, block []byte) {
-		size = off + int64(len(block))
-		i := free.from(off)
-		if i < len(free) && free[i].Start <= off && !written[off] {
-			block = garbage
+	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
+	buf, zeros, garbage := make([]byte, miB), make([]byte, miB), bytes.Repeat([]byte{0xff}, Grain)
+	size := int64(0)
+	for {
+		n, err := io.ReadFull(from, buf)
+		for at := int64(0); at < int64(n); at += Grain {
+			i := free.from(size + at)
+			if i < len(free) && free[i].Start <= size+at && !written[size+at] {
+				copy(buf[at:n], garbage)
+			}
 		}
-		if !bytes.Equal(block, zeros[:len(block)]) {
-			if _, err := f.WriteAt(block, off); err != nil {
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			if _, err := to.WriteAt(buf[:n], size); err != nil {
 				t.Fatal(err)
 			}
 		}
-	})
-	if err := f.Truncate(size); err != nil {
+		size += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
 	return out

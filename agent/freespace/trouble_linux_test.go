@@ -39,6 +39,7 @@ func TestLiveWriter(t *testing.T) {
 	needRoot(t)
 	for seed, l := range trouble {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
 			disk := newDisk(t, l.size)
 			l.make(t, disk.Path)
 			m := mountAt(t, disk.Path, l.fs, "")
@@ -56,7 +57,7 @@ func TestLiveWriter(t *testing.T) {
 			wg.Go(func() { churn(t, ctx, busy, rng, started) })
 			<-started
 			var copies []string
-			for range 3 {
+			for range 2 {
 				w := watch(t, disk.Path)
 				free, notes := of(t, disk.Path, nil)
 				m.frozen(func() { copies = append(copies, copyWithout(t, disk.File, free, w.written())) })
@@ -76,10 +77,7 @@ func TestLiveWriter(t *testing.T) {
 
 // churn writes, appends, renames over and deletes files until ctx ends. It closes started when it is well under way.
 func churn(t *testing.T, ctx context.Context, dir string, rng *rand.Rand, started chan struct{}) {
-	data := make([]byte, miB)
-	for i := range data {
-		data[i] = byte(rng.Uint32())
-	}
+	data := noise(rng, miB)
 	for n := 0; ctx.Err() == nil; n++ {
 		if n == 100 {
 			close(started)
@@ -127,6 +125,7 @@ func TestFreedJustBefore(t *testing.T) {
 	needRoot(t)
 	for seed, l := range trouble {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
 			disk := newDisk(t, l.size)
 			l.make(t, disk.Path)
 			m := mountAt(t, disk.Path, l.fs, "")
