@@ -102,7 +102,7 @@ func (v *volume) read(ctx context.Context, p []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	if n, err := r.ReadAt(p, off); n < len(p) {
 		return err
 	}
@@ -114,7 +114,7 @@ func (v *volume) probe(ctx context.Context) (fsprobe.Content, error) {
 	if err != nil {
 		return fsprobe.Content{}, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	return fsprobe.Probe(r, v.size)
 }
 

@@ -39,7 +39,6 @@ var layouts = []layout{
 	{name: "ext4 meta_bg", fs: "ext4", mkfs: []string{"-b", "4096", "-O", "meta_bg,^resize_inode", "-g", "1024"}},
 	{name: "ext4 no flex_bg, no journal", fs: "ext4", mkfs: []string{"-b", "4096", "-O", "^flex_bg,^has_journal"}},
 	{name: "ext4 resized", fs: "ext4", mkfs: []string{"-b", "1024", "DEVICE", "60000"}, grow: growExt4},
-	{name: "ext4 lazy", fs: "ext4", mkfs: []string{"-b", "4096", "-E", "lazy_itable_init=1,lazy_journal_init=1"}},
 	{name: "ext3", fs: "ext3", mkfs: []string{"-b", "4096"}},
 	{name: "xfs", fs: "xfs", mkfs: []string{"-m", "rmapbt=0"}},
 	{name: "xfs rmapbt", fs: "xfs", mkfs: []string{"-m", "rmapbt=1,reflink=1"}},
