@@ -14,8 +14,8 @@ import (
 // Sizes of the pools. Together they bound an agent's memory.
 const (
 	spanSize   = 1 << 20  // bytes of one read; holds whole chunks, one at least
-	rawBytes   = 28 << 20 // what was read and is still needed as it is
-	eagerBytes = 24 << 20 // chunks that were compressed before the master asked for them
+	rawBytes   = 12 << 20 // what was read and is still needed as it is
+	eagerBytes = 20 << 20 // chunks that were compressed before the master asked for them
 	lateBytes  = 6 << 20  // chunks that are compressed because it did
 	packs      = 3        // of format.PackTarget bytes: one is filled while two are on their way
 	leastRaws  = 4

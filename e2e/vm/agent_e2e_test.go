@@ -43,6 +43,24 @@ func TestAgent(t *testing.T) {
 	var point struct{ ID string }
 	l.JSON(&point, "machines", "sync", "vm1", "--wait")
 	t.Logf("replicated in %.0f s", time.Since(began).Seconds())
+	// Again: by what was written only, with the root file system frozen for a moment.
+	m.Shell(ctx, "echo 'and more' >>/root/marker")
+	began = time.Now()
+	l.JSON(&struct{}{}, "machines", "sync", "vm1", "--wait")
+	var list []struct {
+		ID, Consistency string
+		Disks           []struct{ Tracker string }
+	}
+	l.JSON(&list, "restpoints", "ls", "vm1")
+	show, err := l.CLI("machines", "show", "vm1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("again in %.0f s\n%s", time.Since(began).Seconds(), show)
+	if p := list[0]; p.Consistency == "fuzzy" || p.Disks[0].Tracker != "ebpf" {
+		t.Errorf("consistency %s, tracker %s", p.Consistency, p.Disks[0].Tracker)
+	}
+	point.ID = list[0].ID
 	m.Kill()
 
 	copied := l.Path("copy.img")
@@ -57,7 +75,7 @@ func TestAgent(t *testing.T) {
 	if err := target.WaitConsole(ctx, "login:"); err != nil {
 		t.Error(err)
 	}
-	if out := target.Shell(ctx, "cat /root/marker"); out != "from the source\n" {
+	if out := target.Shell(ctx, "cat /root/marker"); out != "from the source\nand more\n" {
 		t.Errorf("the copy's marker is %q", out)
 	}
 	t.Logf("file systems at the copy's first boot: %s", target.Shell(ctx, "journalctl -b --no-pager -t systemd-fsck; dmesg | grep EXT4-fs"))
