@@ -8,6 +8,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/internal/aligned"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
@@ -187,7 +188,7 @@ func (m *room) reset() { clear(m.used) }
 // take returns n bytes at an address that suits direct reads, or nil when there is no room left.
 func (m *room) take(n int) []byte {
 	for i, p := range m.parts {
-		at := m.used[i] + source.Misaligned(p[m.used[i]:])
+		at := m.used[i] + aligned.Missing(p[m.used[i]:])
 		if at+n <= len(p) {
 			m.used[i] = at + n
 			return p[at : at+n : at+n]

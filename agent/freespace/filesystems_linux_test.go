@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 // layout is one way to make a file system.
@@ -108,7 +110,7 @@ func mirrorStays(t *testing.T, image string, free Ranges) {
 }
 
 func TestFilesystems(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	for seed, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/mountinfo"
 )
 
 // Limits of what is kept of /proc.
 const (
 	maxMounts = 16 << 10
 	maxSwaps  = 1 << 10
-	maxLine   = 1 << 20 // bytes of a line; overlay mounts have long ones
+	maxLine   = 1 << 20 // bytes of a line of swaps
 )
 
 // mount is one line of mountinfo, of a file system that this package knows.
@@ -27,14 +28,7 @@ type mount struct {
 }
 
 // has reports whether the file system was mounted with an option.
-func (m mount) has(option string) bool {
-	for o := range strings.SplitSeq(m.options, ",") {
-		if o == option {
-			return true
-		}
-	}
-	return false
-}
+func (m mount) has(option string) bool { return mountinfo.HasOption(m.options, option) }
 
 // logless reports options with which a log may not have been replayed: what it holds is in use, though the maps do not say so.
 func (m mount) logless() bool {
@@ -93,19 +87,15 @@ func readMounts() ([]mount, error) {
 	return mounts, nil
 }
 
-// parseMounts reads mountinfo (proc_pid_mountinfo(5)):
-//
-//	36 35 8:1 / /mnt rw,noatime shared:1 - ext4 /dev/root rw,errors=continue
+// parseMounts reads mountinfo.
 func parseMounts(r io.Reader) ([]mount, error) {
 	var list []mount
-	err := eachLine(r, func(line string) {
-		before, after, ok := strings.Cut(line, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 6 || len(g) < 3 || len(list) >= maxMounts {
+	err := mountinfo.Read(r, func(m mountinfo.Mount) {
+		if m.Super == "" || len(list) >= maxMounts {
 			return
 		}
-		if _, known := magics[g[0]]; known {
-			list = append(list, mount{device: f[2], point: unescape(f[4]), fs: g[0], options: g[2]})
+		if _, known := magics[m.Type]; known {
+			list = append(list, mount{device: m.Device, point: m.Point, fs: m.Type, options: m.Super})
 		}
 	})
 	return list, err
@@ -117,7 +107,7 @@ func parseSwaps(r io.Reader) ([]string, error) {
 	err := eachLine(r, func(line string) {
 		f := strings.Fields(line)
 		if len(f) >= 5 && f[1] == "partition" && len(list) < maxSwaps {
-			list = append(list, unescape(f[0]))
+			list = append(list, mountinfo.Unescape(f[0]))
 		}
 	})
 	return list, err
@@ -130,20 +120,4 @@ func eachLine(r io.Reader, fn func(string)) error {
 		fn(s.Text())
 	}
 	return s.Err()
-}
-
-// unescape undoes the kernel's \040 for a space and the like.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

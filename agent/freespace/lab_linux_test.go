@@ -22,18 +22,6 @@ import (
 
 const miB = 1 << 20
 
-// needRoot skips a test for want of root, except where it must run.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" || os.Getenv("OPENMIGRATE_CI") != "" {
-		t.Fatal("tests of loop devices and mounts need root, and in CI they must run")
-	}
-	t.Skip("not root")
-}
-
 // run runs a program and returns what it printed.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()

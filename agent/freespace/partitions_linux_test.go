@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/openmigrate/openmigrate/agent/source/sourcetest"
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 // part is one partition of the test's disk, in sectors of 512 bytes.
@@ -28,7 +29,7 @@ func addParts(t *testing.T, disk string) {
 }
 
 func TestPartitions(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	const mib = miB / 512
 	parts := []part{
 		{1 * mib, 8 * mib, layout{name: "boot code"}},
@@ -149,7 +150,7 @@ func scribble(t *testing.T, device string, data []byte) {
 }
 
 func TestBtrfsOnTwoDevices(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	l := layout{fs: "btrfs"}
 	a, b := newDisk(t, 256*miB), newDisk(t, 256*miB)
 	run(t, "mkfs.btrfs", "-fq", "-d", "raid1", "-m", "raid1", a.Path, b.Path)
@@ -186,7 +187,7 @@ func TestBtrfsOnTwoDevices(t *testing.T) {
 
 // A btrfs without a free space tree gives what no block group has, and says so.
 func TestBtrfsWithoutFreeSpaceTree(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	disk := newDisk(t, 256*miB)
 	run(t, "mkfs.btrfs", "-fq", "-R", "^free-space-tree", disk.Path)
 	m := mountAt(t, disk.Path, "btrfs", "space_cache")

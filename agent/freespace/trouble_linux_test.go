@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/agent/source/sourcetest"
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 // trouble are the layouts for tests that do not depend on the details of one.
@@ -36,7 +37,7 @@ func (l layout) attachCopy(t *testing.T, disk *sourcetest.LoopDevice, copied str
 
 // Files come and go, with every kind of sync, before, while and after the map is taken.
 func TestLiveWriter(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	for seed, l := range trouble {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +123,7 @@ func prefixed(dir string, sums map[string][32]byte) map[string][32]byte {
 // Files are deleted between the first sync and the scan, and the machine loses power right after the map was taken: a file that is
 // back after that must be whole.
 func TestFreedJustBefore(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	for seed, l := range trouble {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -191,7 +192,7 @@ func TestFreedJustBefore(t *testing.T) {
 
 // Space that was preallocated holds nothing yet, and is not free.
 func TestPreallocatedIsNotFree(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	for _, l := range trouble[:2] {
 		t.Run(l.name, func(t *testing.T) {
 			disk := newDisk(t, l.size)
@@ -250,7 +251,7 @@ func extents(t *testing.T, path string) (list []Range) {
 
 // What cannot be vouched for is data, and a note says why.
 func TestRefusals(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	disk := newDisk(t, 128*miB)
 	expect := func(what, why string) {
 		t.Helper()
@@ -289,7 +290,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "loop devices and mounts")
 	disk := newDisk(t, 64*miB)
 	run(t, "mkfs.ext4", "-q", disk.Path)
 	mountAt(t, disk.Path, "ext4", "")

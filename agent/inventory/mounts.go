@@ -5,35 +5,27 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/openmigrate/openmigrate/internal/mountinfo"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// filesystems reads mountinfo (proc_pid_mountinfo(5)):
-//
-//	36 35 8:1 / /mnt rw,noatime shared:1 - ext4 /dev/root rw,errors=continue
-//
-// Bind mounts are left out, as are file systems without a device; btrfs has subvolumes and a device number of its own making.
+// filesystems lists what is mounted. Bind mounts are left out, as are file systems without a device; btrfs has subvolumes and a device number of its own making.
 func (c *collector) filesystems() {
 	var list []wire.Filesystem
 	seen := map[string]bool{}
-	for line := range strings.Lines(c.read("filesystems", "/proc/self/mountinfo")) {
-		before, after, ok := strings.Cut(line, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 6 || len(g) < 2 {
-			continue
-		}
+	err := mountinfo.Read(strings.NewReader(c.read("filesystems", "/proc/self/mountinfo")), func(m mountinfo.Mount) {
 		fs := wire.Filesystem{
-			Source: clip(unescape(g[1])), Mountpoint: clip(unescape(f[4])), Type: clip(g[0]),
-			ReadOnly: hasOption(f[5], "ro"),
+			Source: clip(m.Source), Mountpoint: clip(m.Point), Type: clip(m.Type), ReadOnly: mountinfo.HasOption(m.Options, "ro"),
 		}
 		subvolumes := fs.Type == "btrfs"
-		if (strings.HasPrefix(f[2], "0:") && !subvolumes) || (f[3] != "/" && !subvolumes) || seen[f[2]+f[4]] {
-			continue
+		if (strings.HasPrefix(m.Device, "0:") && !subvolumes) || (m.Root != "/" && !subvolumes) || seen[m.Device+m.Point] {
+			return
 		}
-		seen[f[2]+f[4]] = true
-		fs.Device = c.deviceName(f[2], fs.Source)
+		seen[m.Device+m.Point] = true
+		fs.Device = c.deviceName(m.Device, fs.Source)
 		list = append(list, fs)
-	}
+	})
+	c.note("filesystems", err)
 	c.inv.Filesystems = cut(c, "filesystems", list, wire.MaxFilesystems)
 }
 
@@ -68,33 +60,8 @@ func (c *collector) swaps() {
 			continue
 		}
 		if kib, err := strconv.ParseInt(f[2], 10, 52); err == nil {
-			list = append(list, wire.Swap{Path: clip(unescape(f[0])), Type: clip(f[1]), Size: kib << 10})
+			list = append(list, wire.Swap{Path: clip(mountinfo.Unescape(f[0])), Type: clip(f[1]), Size: kib << 10})
 		}
 	}
 	c.inv.Swaps = cut(c, "swaps", list, wire.MaxSwaps)
-}
-
-func hasOption(options, want string) bool {
-	for o := range strings.SplitSeq(options, ",") {
-		if o == want {
-			return true
-		}
-	}
-	return false
-}
-
-// unescape undoes the kernel's \040 for a space and the like.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/openmigrate/openmigrate/internal/roottest"
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
@@ -63,12 +64,7 @@ func mounted(t *testing.T, fs string) string {
 // mountedIn puts the image of a new file system and its mount point into dir.
 func mountedIn(t *testing.T, fs, dir string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" || os.Getenv("OPENMIGRATE_CI") != "" {
-			t.Fatal("root is needed for loop devices")
-		}
-		t.Skip("not root")
-	}
+	roottest.Need(t, "loop devices")
 	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
 	size := map[string]string{"ext4": "32M", "btrfs": "128M", "xfs": "320M"}[fs]
 	sh(t, "truncate", "-s", size, img)

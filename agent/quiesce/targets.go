@@ -1,11 +1,9 @@
 package quiesce
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/mountinfo"
 )
 
 // host is where the kernel tells of devices and mounts.
@@ -119,7 +119,7 @@ func (h host) mounts() ([]mount, error) {
 	return once, nil
 }
 
-// mountsOf reads a process's mountinfo(5).
+// mountsOf reads a process's mounts.
 func (h host) mountsOf(pid, root string) ([]mount, error) {
 	f, err := os.Open(filepath.Join(h.proc, pid, "mountinfo"))
 	if err != nil {
@@ -127,29 +127,14 @@ func (h host) mountsOf(pid, root string) ([]mount, error) {
 	}
 	defer f.Close()
 	var all []mount
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		// 36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/root rw,errors=continue
-		left, right, ok := strings.Cut(s.Text(), " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(l) < 6 || len(r) < 3 {
-			continue
-		}
-		m := mount{super: l[2], point: unescape(l[4]), fstype: r[0]}
-		m.open = filepath.Join(root, m.point)
-		m.readOnly = slices.Contains(strings.Split(r[2], ","), "ro")
-		m.devices = h.devices(m.super, unescape(r[1]))
+	err = mountinfo.Read(f, func(i mountinfo.Mount) {
+		m := mount{super: i.Device, point: i.Point, open: filepath.Join(root, i.Point), fstype: i.Type,
+			readOnly: mountinfo.HasOption(i.Super, "ro"), devices: h.devices(i.Device, i.Source)}
 		if len(m.devices) > 0 {
 			all = append(all, m)
 		}
-	}
-	return all, s.Err()
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+	})
+	return all, err
 }
 
 // devices are the block devices of a file system. btrfs has a number that is no device's: its devices are those of the file system that
@@ -251,9 +236,6 @@ func holding(file string, mounts []mount) []string {
 }
 
 func readLine(name string) string {
-	b, err := os.ReadFile(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
+	b, _ := os.ReadFile(name) // what is not there says nothing
 	return strings.TrimSpace(string(b))
 }

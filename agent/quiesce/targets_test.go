@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 // TestUnder walks a tree of devices that this machine does not have: LVM on md on partitions, and a loop device.
@@ -69,12 +71,7 @@ func TestUnder(t *testing.T) {
 
 // TestTargets finds real file systems: two on partitions of nothing but loop devices, one inside of the other, and a btrfs.
 func TestTargets(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("root is needed for loop devices")
-		}
-		t.Skip("not root")
-	}
+	roottest.Need(t, "loop devices")
 	run := func(name string, args ...string) string {
 		t.Helper()
 		out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/aligned"
 )
 
 // deviceSource is a block device. It is the device that its path led to when it was made: if that one is gone, or the kernel
@@ -139,7 +141,7 @@ func deviceAlign(f *os.File) int {
 		return err
 	})
 	if align < 512 || align > bounceSize/4 || align&(align-1) != 0 {
-		return bufferAlign
+		return aligned.Size
 	}
 	return int(align)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/aligned"
 )
 
 // fileSource is a raw image file. It is its path: a file that was renamed over it between two passes is the same source.
@@ -71,7 +73,7 @@ func fileAlign(f *os.File, st unix.Stat_t) int {
 		return err
 	})
 	if align&(align-1) != 0 || align > bounceSize/4 {
-		return bufferAlign
+		return aligned.Size
 	}
 	return int(align)
 }

@@ -63,7 +63,7 @@ func (r *reader) ReadAt(p []byte, off int64) (int, error) {
 
 // readRange fills p from bytes that exist by what was seen at open.
 func (r *reader) readRange(p []byte, off int64) (int, error) {
-	if r.align == 1 || aligned(p, off, r.align) {
+	if r.align == 1 || isAligned(p, off, r.align) {
 		return r.readFull(p, off, len(p))
 	}
 	bounce := bounces.Get().(*[]byte)

@@ -28,6 +28,7 @@ type Recorder struct {
 	run     []chunker.ID
 	start   int64 // chunk of run[0]; run is not in ids yet
 	nodes   []nodeChange
+	own     []chunker.ID // scratch of IDs
 }
 
 type nodeChange struct {
@@ -100,7 +101,10 @@ func (r *Recorder) IDs(first int64, dst []chunker.ID) error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	own := make([]chunker.ID, n)
+	if int64(cap(r.own)) < n {
+		r.own = make([]chunker.ID, n)
+	}
+	own := r.own[:n]
 	if err := readIDs(r.ids, first, own); err != nil {
 		return err
 	}

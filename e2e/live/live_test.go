@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/e2e/lab"
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 func TestMain(m *testing.M) {
@@ -127,12 +128,7 @@ type restpoint struct {
 // TestRestpointsOfALiveServer: 20 restpoints of an ext4 that is written to. Each is clean for fsck and holds every record that was durable when it
 // was asked for; the agent is killed now and then and loses no change.
 func TestRestpointsOfALiveServer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("run CI as root: loop devices, mounts and eBPF need it")
-		}
-		t.Skip("needs root: loop devices, mounts and eBPF")
-	}
+	roottest.Need(t, "loop devices, mounts and eBPF")
 	l := lab.New(t)
 	img := l.Path("disk.img")
 	if err := os.WriteFile(img, nil, 0o600); err != nil {

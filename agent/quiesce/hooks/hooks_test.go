@@ -10,15 +10,15 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func script(t *testing.T, dir, name, body string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
+	roottest.Need(t, "hooks, which belong to root")
 	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

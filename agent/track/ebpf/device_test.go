@@ -8,11 +8,12 @@ import (
 
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/agent/track/tracktest"
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
 // TestRefused: what cannot be tracked is scanned, with a reason.
 func TestRefused(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "eBPF and loop devices")
 	file := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(file, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
@@ -32,10 +33,10 @@ func TestRefused(t *testing.T) {
 
 // TestBioBased runs the suite on a disk that has no requests: zram, where the kernel has it.
 func TestBioBased(t *testing.T) {
-	needRoot(t)
+	roottest.Need(t, "eBPF and loop devices")
 	b, err := os.ReadFile("/sys/class/zram-control/hot_add")
 	if os.IsNotExist(err) {
-		t.Skip("this kernel has no zram")
+		roottest.Lacks(t, "this kernel has no zram")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -14,19 +14,8 @@ import (
 
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/agent/track/ebpf"
+	"github.com/openmigrate/openmigrate/internal/roottest"
 )
-
-// needRoot fails where tests must run, and skips elsewhere.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" || os.Getenv("OPENMIGRATE_CI") != "" {
-		t.Fatal("these tests need root, and in CI they must run")
-	}
-	t.Skip("needs root")
-}
 
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -49,7 +38,7 @@ func cleanup(t testing.TB, name string, args ...string) {
 // loop attaches a sparse file of size bytes.
 func loop(t testing.TB, size int64) track.Disk {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t, "eBPF and loop devices")
 	file := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -86,7 +75,7 @@ func mount(t testing.TB, fs, dev string) string {
 // instance is a name for a tracker whose pins go when the test ends.
 func instance(t testing.TB) ebpf.Options {
 	t.Helper()
-	needRoot(t)
+	roottest.Need(t, "eBPF and loop devices")
 	opts := ebpf.Options{Instance: fmt.Sprintf("test-%d-%s", os.Getpid(), strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()))}
 	t.Cleanup(func() {
 		if err := ebpf.Remove(opts); err != nil {
