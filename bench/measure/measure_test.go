@@ -121,3 +121,34 @@ func TestMachine(t *testing.T) {
 		t.Errorf("this machine is %q", m)
 	}
 }
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[99-i] = float64(i + 1)
+	}
+	for _, c := range []struct {
+		in          []float64
+		share, want float64
+	}{
+		{nil, 0.5, 0}, {[]float64{7}, 0.99, 7}, {hundred, 0.5, 50}, {hundred, 0.99, 99}, {hundred, 0.991, 100}, {hundred, 1, 100}, {hundred, 0, 1},
+		{[]float64{1, 2, 3, 4}, 0.9, 4}, {[]float64{4, 3, 2, 1}, 0.25, 1}, {[]float64{1, 2}, 2, 2},
+	} {
+		if got := Percentile(c.in, c.share); got != c.want {
+			t.Errorf("Percentile(%d values, %v) = %v, want %v", len(c.in), c.share, got, c.want)
+		}
+	}
+	if hundred[0] != 100 {
+		t.Error("the values were moved")
+	}
+}
+
+func TestAlternately(t *testing.T) {
+	for round, want := range []string{"ab", "ba", "ab"} {
+		got := ""
+		add := func(s string) func() error { return func() error { got += s; return nil } }
+		if err := Alternately(round, add("a"), add("b")); err != nil || got != want {
+			t.Errorf("round %d runs %s, %v; want %s", round, got, err, want)
+		}
+	}
+}

@@ -97,6 +97,23 @@ func Of(pid int) (Usage, error) {
 	return Usage{CPU: s.CPU, Peak: peak}, nil
 }
 
+// Written is how many bytes a running process has passed to write calls, of sockets as well as of files; 0 when that is not known.
+func Written(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(b) {
+		if v, ok := bytes.CutPrefix(line, []byte("wchar: ")); ok {
+			n, err := strconv.ParseInt(string(bytes.TrimSpace(v)), 10, 64)
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
 // OfTree measures a running process and all that it started and that still run; peaks are added up.
 func OfTree(pid int) (Usage, error) {
 	parents, err := parents()

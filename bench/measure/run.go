@@ -77,3 +77,14 @@ func Stoppable(cmd *exec.Cmd) *exec.Cmd {
 	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
+
+// Alternately runs two things, the second one first in every other round, so that neither always has what comes from being first.
+func Alternately(round int, first, second func() error) error {
+	if round%2 == 1 {
+		first, second = second, first
+	}
+	if err := first(); err != nil {
+		return err
+	}
+	return second()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -110,16 +111,8 @@ func (b *bench) ready(ctx context.Context) error {
 	return err
 }
 
-// alternately runs two things, the second one first in every other round.
-func alternately(round int, first, second func() error) error {
-	if round%2 == 1 {
-		first, second = second, first
-	}
-	if err := first(); err != nil {
-		return err
-	}
-	return second()
-}
-
 // removing removes a path when what used it is done, and joins the errors.
 func removing(path string, err *error) { *err = errors.Join(*err, os.RemoveAll(path)) }
+
+// closing closes what is done with, and joins the errors.
+func closing(c io.Closer, err *error) { *err = errors.Join(*err, c.Close()) }

@@ -10,7 +10,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -69,29 +68,7 @@ func run(ctx context.Context, args []string) error {
 	return show(o, res, os.Stdout)
 }
 
-// document is what --json writes.
-type document struct {
-	Rows    []report.Row `json:"rows"`
-	Results *results     `json:"results"`
-}
-
 func show(o *options, res *results, w io.Writer) error {
-	rows := table(res)
-	fmt.Fprintf(w, "\n%s\n%s\n\n", res.Machine, res.describe())
-	if err := report.Print(w, rows); err != nil {
-		return err
-	}
-	if o.json != "" {
-		b, err := json.MarshalIndent(document{rows, res}, "", "  ")
-		if err != nil {
-			return fmt.Errorf("write results: %w", err)
-		}
-		if err := os.WriteFile(o.json, append(b, '\n'), 0o644); err != nil {
-			return fmt.Errorf("write results: %w", err)
-		}
-	}
-	if o.enforce && !report.Passed(rows) {
-		return errors.New("not all bars are reached")
-	}
-	return nil
+	d := report.Document{Heading: []string{res.Machine.String(), res.describe()}, Rows: table(res), Results: res}
+	return d.Show(w, o.json, o.enforce)
 }

@@ -4,11 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/openmigrate/openmigrate/bench/option"
 )
 
 // sections of the benchmark, in the order in which they run.
@@ -59,53 +59,21 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 		size, o.pairs = "1GiB", 1
 	}
 	var err error
-	if o.size, err = parseSize(size); err != nil {
+	if o.size, err = option.Size(size); err != nil {
 		return nil, fmt.Errorf("--size: %w", err)
 	}
-	if o.huge, err = parseSize(huge); err != nil {
+	if o.huge, err = option.Size(huge); err != nil {
 		return nil, fmt.Errorf("--huge: %w", err)
 	}
 	if o.pairs < 1 || o.pairs > 100 {
 		return nil, fmt.Errorf("--pairs %d: want 1 to 100", o.pairs)
 	}
-	if only != "" {
-		o.only = strings.Split(only, ",")
-		for _, s := range o.only {
-			if !slices.Contains(sections, s) {
-				return nil, fmt.Errorf("--only: %q is none of %s", s, strings.Join(sections, ", "))
-			}
-		}
+	if o.only, err = option.Only(only, sections); err != nil {
+		return nil, err
 	}
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return nil, err
 	}
-	o.cache, err = cacheDir()
+	o.cache, err = option.Cache()
 	return o, err
-}
-
-// cacheDir is scripts/cache-dir's, for whoever does not come through make.
-func cacheDir() (string, error) {
-	if dir := os.Getenv("OPENMIGRATE_CACHE"); dir != "" {
-		return filepath.Join(dir, "bench"), nil
-	}
-	if os.Getuid() == 0 {
-		return "/var/cache/openmigrate/bench", nil
-	}
-	dir, err := os.UserCacheDir()
-	return filepath.Join(dir, "openmigrate", "bench"), err
-}
-
-// parseSize reads "20GiB"; a number alone is bytes.
-func parseSize(s string) (int64, error) {
-	digits, shift := s, 0
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if d, ok := strings.CutSuffix(s, unit); ok {
-			digits, shift = d, 10*(i+1)
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 63)
-	if err != nil || n <= 0 || n > 1<<50>>shift {
-		return 0, fmt.Errorf("%q is no size such as 20GiB, up to 1024TiB", s)
-	}
-	return n << shift, nil
 }

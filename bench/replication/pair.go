@@ -33,13 +33,13 @@ func (b *bench) pair(ctx context.Context, round int) (_ *pair, err error) {
 }
 
 // ours measures this system against the limit: first replication, restore, second restpoint.
-func (b *bench) ours(ctx context.Context, round int, dir string, p *pair) error {
+func (b *bench) ours(ctx context.Context, round int, dir string, p *pair) (err error) {
 	s, err := system.Start(ctx, b.o.bin, filepath.Join(dir, "system"), b.disk.Path, system.Options{})
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	err = alternately(round, func() error { return b.limits(ctx, p) }, func() error { return b.first(ctx, s, p) })
+	defer closing(s, &err)
+	err = measure.Alternately(round, func() error { return b.limits(ctx, p) }, func() error { return b.first(ctx, s, p) })
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (b *bench) restore(ctx context.Context, round int, s *system.System, restpo
 		b.say("limit, %s: %.2f s, CPU %.2f s", name, res.Wall.Seconds(), res.CPU.Seconds())
 		return errors.Join(err, os.Remove(target))
 	}
-	return r, alternately(round, func() error {
+	return r, measure.Alternately(round, func() error {
 		return errors.Join(loop("restore-durable", &r.Limit), loop("restore", &r.Fast))
 	}, ours)
 }
@@ -159,7 +159,7 @@ func (b *bench) second(ctx context.Context, round int, s *system.System, out str
 		b.say("second restpoint: %.2f s, agent CPU %.2f s", r.Cycle.Wall.Seconds(), r.Cycle.Agent.CPU.Seconds())
 		return err
 	}
-	if err := alternately(round, cat, sync); err != nil {
+	if err := measure.Alternately(round, cat, sync); err != nil {
 		return nil, err
 	}
 	// Onto the first one, if that was restored: then only the difference is written.

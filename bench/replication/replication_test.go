@@ -20,19 +20,6 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-func TestParseSize(t *testing.T) {
-	for s, want := range map[string]int64{"1": 1, "20GiB": 20 << 30, "1TiB": 1 << 40, "3KiB": 3 << 10, "512MiB": 512 << 20, "1024TiB": 1 << 50} {
-		if n, err := parseSize(s); err != nil || n != want {
-			t.Errorf("%s: %d, %v; want %d", s, n, err, want)
-		}
-	}
-	for _, s := range []string{"", "GiB", "-1GiB", "0", "1GB", "1.5GiB", "1025TiB", "99999999999999999999"} {
-		if n, err := parseSize(s); err == nil {
-			t.Errorf("%q is taken for %d", s, n)
-		}
-	}
-}
-
 func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{"--quick", "--only", "second,huge"}, io.Discard)
 	if err != nil {
@@ -158,15 +145,5 @@ func TestShow(t *testing.T) {
 	}
 	if err := show(&options{enforce: true}, r, io.Discard); err == nil {
 		t.Error("--enforce passes with rows that fail")
-	}
-}
-
-func TestAlternately(t *testing.T) {
-	for round, want := range []string{"ab", "ba", "ab"} {
-		got := ""
-		add := func(s string) func() error { return func() error { got += s; return nil } }
-		if err := alternately(round, add("a"), add("b")); err != nil || got != want {
-			t.Errorf("round %d runs %s, %v; want %s", round, got, err, want)
-		}
 	}
 }

@@ -34,7 +34,7 @@ func (b *bench) counting(ctx context.Context, name, disk string, do func(s *syst
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer closing(s, &err)
 	return do(s, g)
 }
 

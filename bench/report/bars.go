@@ -13,3 +13,12 @@ var (
 	Puts      = Bar{What: "PUT requests per TiB of unique compressed data", Limit: 40000, Most: true, Value: "%.0f"}
 	Unchanged = Bar{What: "requests to staging of an unchanged huge sparse disk", Limit: 10, Most: true, Value: "%.0f"}
 )
+
+// Bars of a live benchmark.
+var (
+	Freeze   = Bar{What: "writers frozen for a restpoint", Limit: 100, Most: true, Unit: " ms", Value: "%.1f"}
+	Instant  = Bar{What: "restpoints under load that are of one instant", Limit: 1}
+	Overhead = Bar{What: "4 KiB random writes with tracking against without", Limit: 0.97, Value: "%.3f"}
+	Sparse   = Bar{What: "incremental on a huge sparse disk against a small one", Limit: 1.15, Most: true, Unit: " ×", Value: "%.3f"}
+	RPO      = Bar{What: "RPO under random 4 KiB writes, 99th percentile", Limit: 5, Most: true, Unit: " s"}
+)

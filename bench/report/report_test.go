@@ -2,6 +2,10 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,5 +56,27 @@ server                                                                   3 s    
 		if !strings.Contains(string(j), part) {
 			t.Errorf("JSON lacks %s:\n%s", part, j)
 		}
+	}
+}
+
+func TestDocument(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out.json")
+	d := Document{Heading: []string{"a machine"}, Rows: []Row{FirstWall.Row(0.1, nil, "slow")}, Results: map[string]int{"n": 7}}
+	var b strings.Builder
+	if err := d.Show(&b, file, false); err != nil {
+		t.Errorf("a bar that is missed fails the run: %v", err)
+	}
+	if !strings.Contains(b.String(), "a machine\n") || !strings.Contains(b.String(), "FAIL") {
+		t.Errorf("printed:\n%s", &b)
+	}
+	written, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(written), `"n": 7`) || strings.Contains(string(written), "a machine") {
+		t.Errorf("written: %s, %v", written, err)
+	}
+	if err := d.Show(io.Discard, "", true); !errors.Is(err, ErrBars) {
+		t.Errorf("enforced: %v", err)
+	}
+	if err := d.Show(io.Discard, filepath.Join(file, "x"), false); err == nil {
+		t.Error("a file that cannot be written is no error")
 	}
 }
