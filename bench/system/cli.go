@@ -36,7 +36,8 @@ func (s *System) cli(ctx context.Context, v any, args ...string) (measure.Run, e
 // Cycle is one restpoint and what it cost.
 type Cycle struct {
 	Restpoint wire.RestpointInfo `json:"restpoint"`
-	Wall      time.Duration      `json:"wall"` // from the request to the moment at which it was listed
+	Wall      time.Duration      `json:"wall"`    // from the request to the moment at which it was listed
+	Command   time.Duration      `json:"command"` // of the command, which asks from time to time whether it is done
 	Agent     measure.Usage      `json:"agent"`
 	Server    measure.Usage      `json:"server"` // master and S3 server
 }
@@ -44,31 +45,37 @@ type Cycle struct {
 // Sync makes a restpoint now and measures it. CPU seconds are of this cycle; peaks are since the start of the processes.
 func (s *System) Sync(ctx context.Context) (Cycle, error) {
 	var c Cycle
-	agent, err := measure.Of(s.agent.pid())
-	if err != nil {
-		return c, err
-	}
-	server, err := measure.OfTree(s.master.pid())
+	agent, server, err := s.Usage()
 	if err != nil {
 		return c, err
 	}
 	began := time.Now()
-	if _, err := s.cli(ctx, &c.Restpoint, "machines", "sync", machine, "--wait"); err != nil {
+	run, err := s.cli(ctx, &c.Restpoint, "machines", "sync", machine, "--wait")
+	if err != nil {
 		return c, fmt.Errorf("%w%s", err, s.logs())
 	}
 	c.Wall = c.Restpoint.Listed.Sub(began) // one clock: the master runs here
 	if c.Wall <= 0 || c.Wall > time.Since(began) {
 		return c, fmt.Errorf("restpoint %s was listed at %v, but asked for at %v", c.Restpoint.ID, c.Restpoint.Listed, began)
 	}
-	if c.Agent, err = measure.Of(s.agent.pid()); err != nil {
+	if c.Agent, c.Server, err = s.Usage(); err != nil {
 		return c, err
 	}
-	if c.Server, err = measure.OfTree(s.master.pid()); err != nil {
-		return c, err
-	}
+	c.Command = run.Wall
 	c.Agent.CPU -= agent.CPU
 	c.Server.CPU -= server.CPU
 	return c, nil
+}
+
+// Usage is what the agent has used since it started, and the master with its S3 server.
+func (s *System) Usage() (agent, server measure.Usage, err error) {
+	if agent, err = measure.Of(s.agent.pid()); err != nil {
+		return agent, server, fmt.Errorf("%w%s", err, s.logs())
+	}
+	if server, err = measure.OfTree(s.master.pid()); err != nil {
+		return agent, server, fmt.Errorf("%w%s", err, s.logs())
+	}
+	return agent, server, nil
 }
 
 // Export writes the first disk of a restpoint to a file and measures the command that does it.

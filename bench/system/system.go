@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/agent/track/ebpf"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -26,6 +28,7 @@ const readyLimit = 2 * time.Minute
 // System is a running installation. Close it.
 type System struct {
 	bin, dir string
+	id       string   // of the machine
 	env      []string // for commands
 	master   *process
 	agent    *process
@@ -33,8 +36,9 @@ type System struct {
 
 // Options change an installation. The zero value uses the master's own S3 server.
 type Options struct {
-	Staging string   // --staging of the master
-	Env     []string // of the master, beside this process's
+	Staging   string   // --staging of the master
+	Env       []string // of the master, beside this process's
+	ChunkSize int      // bytes; 0: by disk size
 }
 
 // Start makes an installation in the folder dir with the programs in bin, and an agent of disk that waits to be asked.
@@ -42,8 +46,7 @@ func Start(ctx context.Context, bin, dir, disk string, o Options) (_ *System, er
 	s := &System{bin: bin, dir: dir}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w%s", err, s.logs())
-			s.Close()
+			err = errors.Join(fmt.Errorf("%w%s", err, s.logs()), s.Close())
 		}
 	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -52,7 +55,7 @@ func Start(ctx context.Context, bin, dir, disk string, o Options) (_ *System, er
 	if err := s.startMaster(ctx, o); err != nil {
 		return nil, err
 	}
-	if err := s.enrol(ctx); err != nil {
+	if err := s.enrol(ctx, o); err != nil {
 		return nil, err
 	}
 	return s, s.startAgent(ctx, disk)
@@ -90,7 +93,7 @@ func parseEnv(text string) []string {
 
 // enrol makes the machine with a small disk and tells its agent to make restpoints only when asked, so that the cycle that is
 // measured begins when it is asked for.
-func (s *System) enrol(ctx context.Context) error {
+func (s *System) enrol(ctx context.Context, o Options) error {
 	small := filepath.Join(s.dir, "enrol.img")
 	if err := os.WriteFile(small, make([]byte, 1<<20), 0o600); err != nil {
 		return fmt.Errorf("enrol: %w", err)
@@ -101,17 +104,31 @@ func (s *System) enrol(ctx context.Context) error {
 	}
 	defer p.stop()
 	if err := eventually(ctx, p, "the agent has enrolled", func() error {
-		m, err := s.show(ctx)
+		m, err := s.Show(ctx)
 		if err == nil && m.Restpoints == 0 {
 			err = errors.New("it has made no restpoint yet")
 		}
+		s.id = m.ID
 		return err
 	}); err != nil {
 		return err
 	}
-	var policy wire.MachinePolicy
-	_, err = s.cli(ctx, &policy, "machines", "set", machine, "--interval", "-1s")
+	policy := []string{"--interval", "-1s"}
+	if o.ChunkSize > 0 {
+		policy = append(policy, "--chunk-size", strconv.Itoa(o.ChunkSize))
+	}
+	return s.set(ctx, policy...)
+}
+
+func (s *System) set(ctx context.Context, policy ...string) error {
+	var m wire.MachineInfo
+	_, err := s.cli(ctx, &m, append([]string{"machines", "set", machine}, policy...)...)
 	return err
+}
+
+// Schedule makes the agent begin a restpoint every interval; a negative one makes it wait to be asked again.
+func (s *System) Schedule(ctx context.Context, interval time.Duration) error {
+	return s.set(ctx, "--interval", interval.String())
 }
 
 func (s *System) runAgent(ctx context.Context, disk string) (*process, error) {
@@ -119,7 +136,7 @@ func (s *System) runAgent(ctx context.Context, disk string) (*process, error) {
 }
 
 func (s *System) startAgent(ctx context.Context, disk string) (err error) {
-	m, err := s.show(ctx)
+	m, err := s.Show(ctx)
 	if err != nil {
 		return err
 	}
@@ -127,7 +144,7 @@ func (s *System) startAgent(ctx context.Context, disk string) (err error) {
 		return err
 	}
 	return eventually(ctx, s.agent, "the agent waits to be asked", func() error {
-		now, err := s.show(ctx)
+		now, err := s.Show(ctx)
 		if err == nil && (!now.LastSeen.After(m.LastSeen) || now.Report == nil || now.Report.State != "idle") {
 			err = fmt.Errorf("it says %+v", now.Report)
 		}
@@ -135,15 +152,20 @@ func (s *System) startAgent(ctx context.Context, disk string) (err error) {
 	})
 }
 
-func (s *System) show(ctx context.Context) (m wire.MachineInfo, err error) {
+// Show is what `openmigrate machines show` says.
+func (s *System) Show(ctx context.Context) (m wire.MachineInfo, err error) {
 	_, err = s.cli(ctx, &m, "machines", "show", machine)
 	return m, err
 }
 
-// Close ends all programs.
-func (s *System) Close() {
+// Close ends all programs, and the tracking that the agent left to the kernel.
+func (s *System) Close() error {
 	s.agent.stop()
 	s.master.stop()
+	if s.id == "" || os.Geteuid() != 0 { // only root can track
+		return nil
+	}
+	return ebpf.Remove(ebpf.Options{Instance: s.id})
 }
 
 func (s *System) logs() string {
