@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e lint fmt bench demo fuzz clean
+.PHONY: help build test e2e lint fmt bench bench-live demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ lint: ## gofmt, vet, golangci-lint with the import arrows
 bench: build ## the table of docs/BENCHMARKS.md against restic, borg and the machine's limit
 	scripts/setup bench
 	go run ./bench/replication $(BENCH_FLAGS)
+
+bench-live: build ## freeze, overhead, RPO and wire cost of a server that is written to (root: loop devices, eBPF; half an hour)
+	scripts/setup bench
+	go run ./bench/live $(BENCH_FLAGS)
 
 demo: build ## a disk replicated, changed, replicated again, both restpoints rebuilt and compared
 	scripts/setup demo
