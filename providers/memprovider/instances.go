@@ -1,0 +1,348 @@
+package memprovider
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/png"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/openmigrate/openmigrate/providers"
+)
+
+type instance struct {
+	providers.Instance
+	left    int
+	console []byte
+	screen  []byte
+}
+
+// Capabilities implements providers.Catalogue.
+func (p *Provider) Capabilities(ctx context.Context) (providers.Capabilities, error) {
+	return p.capabilities(), ctx.Err()
+}
+
+func (p *Provider) capabilities() providers.Capabilities {
+	c := providers.Capabilities{
+		Provider: "memory", Notes: []string{"nothing boots here"},
+		MinVolume: 1, MaxVolume: 64 << 40, VolumeStep: 512,
+		VolumeSources:   []providers.SourceKind{providers.FromNothing, providers.FromVolume, providers.FromSnapshot},
+		InstanceSources: []providers.SourceKind{providers.FromVolume, providers.FromSnapshot},
+		MaxDisks:        60, MaxNICs: 8, MAC: true, Address: true, Forwards: true, Console: true, Screenshot: true, ConcurrentTokens: true,
+	}
+	if p.opts.Dir != "" {
+		c.Writers = []providers.WriterKind{providers.WriterFile}
+	}
+	if p.opts.Shape == Cloud {
+		c.Zones = []string{"zone-a", "zone-b"}
+		c.MinVolume, c.VolumeStep = 1<<20, 1<<20
+		c.VolumeSources = []providers.SourceKind{providers.FromNothing, providers.FromSnapshot}
+		c.InstanceSources = []providers.SourceKind{providers.FromSnapshot}
+		c.SnapshotInUse = true
+		c.Writers = []providers.WriterKind{providers.WriterDevice}
+		c.Forwards, c.MAC = false, false
+		c.SnapshotBlocks = &providers.BlockLimits{Size: blockSize, PerSecond: 1000, MaxPending: 100, MaxBlocks: c.MaxVolume / blockSize}
+		c.VolumeSettings = []providers.Setting{{Name: "type", Help: "kind of volume", Values: []string{"gp3", "io2"}}}
+	}
+	return c
+}
+
+// InstanceTypes implements providers.Catalogue.
+func (p *Provider) InstanceTypes(ctx context.Context) ([]providers.InstanceType, error) {
+	t := providers.InstanceType{
+		ID: SmallType, CPUs: 1, Memory: 1 << 30, Architectures: []providers.Architecture{providers.AMD64},
+		Firmware: []providers.Firmware{providers.BIOS, providers.UEFI},
+		Buses:    []providers.Bus{providers.VirtioBlk, providers.VirtioSCSI, providers.NVMe, providers.AHCI}, Platform: providers.PlatformKVM,
+	}
+	if p.opts.Shape == Cloud {
+		t.Buses, t.Platform = []providers.Bus{providers.NVMe}, providers.PlatformEC2Nitro
+	}
+	large := t
+	large.ID, large.CPUs, large.Memory = LargeType, 64, 1<<40
+	return []providers.InstanceType{t, large}, ctx.Err()
+}
+
+// Networks implements providers.Catalogue.
+func (p *Provider) Networks(ctx context.Context) ([]providers.Network, error) {
+	return []providers.Network{{ID: Isolated, Name: "isolated", Isolated: true}, {ID: Production, Name: "production"}}, ctx.Err()
+}
+
+// CreateInstance implements providers.Instances.
+func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSpec) (providers.Instance, error) {
+	c := p.capabilities()
+	if err := spec.Check(&c); err != nil {
+		return providers.Instance{}, err
+	}
+	types, err := p.InstanceTypes(ctx)
+	if err != nil {
+		return providers.Instance{}, err
+	}
+	at := slices.IndexFunc(types, func(t providers.InstanceType) bool { return t.ID == spec.Type })
+	if at < 0 {
+		return providers.Instance{}, fmt.Errorf("create instance: type %q: %w", spec.Type, providers.ErrNotFound)
+	}
+	if err := spec.CheckType(types[at]); err != nil {
+		return providers.Instance{}, err
+	}
+	for _, n := range spec.NICs {
+		if n.Network != Isolated && n.Network != Production {
+			return providers.Instance{}, fmt.Errorf("create instance: network %q: %w", n.Network, providers.ErrNotFound)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, key, text, again, err := p.claim(providers.KindInstance, spec.Meta, spec)
+	if err != nil {
+		return providers.Instance{}, err
+	}
+	if again {
+		return p.instances[id].Instance, nil
+	}
+	if err := p.checkDisks(spec.Disks); err != nil {
+		return providers.Instance{}, err
+	}
+	i := &instance{left: p.opts.Polls, Instance: providers.Instance{ID: id, Name: spec.Name, Owner: spec.Owner, Tags: maps.Clone(spec.Tags), Type: spec.Type,
+		Firmware: spec.Firmware, Bus: spec.Bus, State: providers.StateCreating, Created: p.opts.Clock.Now()}}
+	for n, d := range spec.Disks {
+		v := d.From.ID
+		if d.From.Kind == providers.FromSnapshot {
+			meta := spec.Meta
+			meta.Token = fmt.Sprintf("%s.%d", id, n) // no caller's token has a dot
+			made, err := p.createVolume(&c, providers.VolumeSpec{Meta: meta, From: d.From})
+			if err != nil {
+				for _, undo := range i.Disks {
+					if spec.Disks[0].From.Kind == providers.FromSnapshot {
+						delete(p.volumes, undo.Volume)
+						p.removeContent(undo.Volume)
+					}
+				}
+				return providers.Instance{}, err
+			}
+			v = made.ID
+		}
+		i.Disks = append(i.Disks, providers.InstanceDisk{Volume: v, Delete: d.Delete, Boot: n == spec.Boot})
+	}
+	for _, d := range i.Disks {
+		p.volumes[d.Volume].State, p.volumes[d.Volume].Instance = providers.StateAvailable, id
+	}
+	for n, nic := range spec.NICs {
+		i.NICs = append(i.NICs, plug(p.serial, n, nic))
+	}
+	p.instances[id], p.tokens[key] = i, token{id, text}
+	p.step(i)
+	return i.Instance, nil
+}
+
+func (p *Provider) checkDisks(disks []providers.Disk) error {
+	for _, d := range disks {
+		if d.From.Kind == providers.FromSnapshot {
+			if s := p.snapshots[d.From.ID]; s == nil {
+				return missing(providers.KindSnapshot, d.From.ID)
+			} else if s.State != providers.StateAvailable {
+				return fmt.Errorf("create instance: %w: snapshot %s is %s", providers.ErrConflict, s.ID, s.State)
+			}
+			continue
+		}
+		v := p.volumes[d.From.ID]
+		if v == nil {
+			return missing(providers.KindVolume, d.From.ID)
+		}
+		if v.State != providers.StateAvailable || v.Instance != "" || v.Attachment != nil {
+			return fmt.Errorf("create instance: %w: volume %s is %s, instance %q, attachment %v", providers.ErrConflict, v.ID, v.State, v.Instance, v.Attachment)
+		}
+	}
+	return nil
+}
+
+func plug(serial, n int, nic providers.NIC) providers.InstanceNIC {
+	out := providers.InstanceNIC{Network: nic.Network, MAC: nic.MAC, Addresses: []netip.Addr{nic.Address}}
+	if out.MAC == "" {
+		out.MAC = fmt.Sprintf("02:00:00:%02x:%02x:%02x", serial>>8&0xff, serial&0xff, n)
+	}
+	if !nic.Address.IsValid() {
+		out.Addresses[0] = netip.AddrFrom4([4]byte{10, byte(n), byte(serial >> 8), byte(serial)})
+	}
+	for _, port := range nic.Forward {
+		out.Forwards = append(out.Forwards, providers.Forward{Port: port, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)})
+	}
+	return out
+}
+
+// step moves an instance on. The caller holds mu.
+func (p *Provider) step(i *instance) {
+	if i.left > 0 {
+		i.left--
+		return
+	}
+	switch i.State {
+	case providers.StateCreating:
+		i.State = providers.StateRunning
+		if p.opts.Boot != nil {
+			i.console = append(i.console, p.opts.Boot(i.Instance)...)
+		}
+	case providers.StateStopping:
+		i.State = providers.StateStopped
+	case providers.StateTerminating:
+		i.State = providers.StateTerminated
+		for _, d := range i.Disks {
+			if v := p.volumes[d.Volume]; v != nil {
+				v.Instance = ""
+				if d.Delete {
+					delete(p.volumes, d.Volume)
+					p.removeContent(d.Volume)
+				}
+			}
+		}
+		for _, v := range p.volumes {
+			if v.Attachment != nil && v.Attachment.Writer == i.ID {
+				v.Attachment = nil
+			}
+		}
+	}
+}
+
+// get returns an instance that is there. The caller holds mu.
+func (p *Provider) get(ctx context.Context, id string) (*instance, error) {
+	i := p.instances[id]
+	if i == nil {
+		return nil, missing(providers.KindInstance, id)
+	}
+	return i, ctx.Err()
+}
+
+// Instance implements providers.Instances.
+func (p *Provider) Instance(ctx context.Context, id string) (providers.Instance, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.get(ctx, id)
+	if err != nil {
+		return providers.Instance{}, err
+	}
+	p.step(i)
+	return i.Instance, nil
+}
+
+// move begins a change of state, or says that none is needed.
+func (p *Provider) move(ctx context.Context, id string, to providers.State, fine, from []providers.State) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.get(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(fine, i.State):
+		return nil
+	case !slices.Contains(from, i.State):
+		return fmt.Errorf("instance %s: %w: it is %s, and cannot be %s", id, providers.ErrConflict, i.State, to)
+	}
+	i.State, i.left = to, p.opts.Polls
+	p.step(i)
+	return nil
+}
+
+// StartInstance implements providers.Instances.
+func (p *Provider) StartInstance(ctx context.Context, id string) error {
+	return p.move(ctx, id, providers.StateCreating, []providers.State{providers.StateCreating, providers.StateRunning}, []providers.State{providers.StateStopped})
+}
+
+// StopInstance implements providers.Instances.
+func (p *Provider) StopInstance(ctx context.Context, id string, _ bool) error {
+	return p.move(ctx, id, providers.StateStopping, []providers.State{providers.StateStopping, providers.StateStopped},
+		[]providers.State{providers.StateCreating, providers.StateRunning})
+}
+
+// TerminateInstance implements providers.Instances.
+func (p *Provider) TerminateInstance(ctx context.Context, id string) error {
+	p.mu.Lock()
+	known := p.instances[id] != nil
+	p.mu.Unlock()
+	if !known {
+		return ctx.Err()
+	}
+	return p.move(ctx, id, providers.StateTerminating, []providers.State{providers.StateTerminating, providers.StateTerminated},
+		[]providers.State{providers.StateCreating, providers.StateRunning, providers.StateStopping, providers.StateStopped, providers.StateFailed})
+}
+
+// Console implements providers.Instances.
+func (p *Provider) Console(ctx context.Context, id string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(i.console[max(0, len(i.console)-providers.ConsoleLimit):]), nil
+}
+
+// Screenshot implements providers.Instances: black, unless SetScreen was called.
+func (p *Provider) Screenshot(ctx context.Context, id string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if i.State != providers.StateRunning {
+		return nil, fmt.Errorf("screenshot of %s: %w: it is %s", id, providers.ErrConflict, i.State)
+	}
+	if i.screen != nil {
+		return bytes.Clone(i.screen), nil
+	}
+	var b bytes.Buffer
+	err = png.Encode(&b, image.NewGray(image.Rect(0, 0, 640, 480)))
+	return b.Bytes(), err
+}
+
+// Write adds to a machine's console, as its system would.
+func (p *Provider) Write(id, text string) error {
+	return p.edit(id, func(i *instance) { i.console = append(i.console, text...) })
+}
+
+// SetScreen sets what Screenshot returns.
+func (p *Provider) SetScreen(id string, png []byte) error {
+	return p.edit(id, func(i *instance) { i.screen = png })
+}
+
+// Fail makes a machine fail, as a host that breaks does.
+func (p *Provider) Fail(id, reason string) error {
+	return p.edit(id, func(i *instance) { i.State, i.Reason = providers.StateFailed, reason })
+}
+
+func (p *Provider) edit(id string, do func(*instance)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := p.instances[id]
+	if i == nil {
+		return missing(providers.KindInstance, id)
+	}
+	do(i)
+	return nil
+}
+
+// List implements providers.Provider.
+func (p *Provider) List(ctx context.Context, system string) ([]providers.Resource, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []providers.Resource
+	add := func(kind providers.Kind, r providers.Resource) {
+		if r.Kind = kind; r.Owner.System == system {
+			all = append(all, r)
+		}
+	}
+	for _, v := range p.volumes {
+		add(providers.KindVolume, providers.Resource{ID: v.ID, Name: v.Name, Owner: v.Owner, State: v.State, Created: v.Created})
+	}
+	for _, s := range p.snapshots {
+		add(providers.KindSnapshot, providers.Resource{ID: s.ID, Name: s.Name, Owner: s.Owner, State: s.State, Created: s.Created})
+	}
+	for _, i := range p.instances {
+		// Every look at the list takes time, too: what is going goes on going.
+		if p.step(i); i.State != providers.StateTerminated {
+			add(providers.KindInstance, providers.Resource{ID: i.ID, Name: i.Name, Owner: i.Owner, State: i.State, Created: i.Created})
+		}
+	}
+	return all, ctx.Err()
+}

@@ -1,0 +1,76 @@
+package memprovider_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/openmigrate/openmigrate/providers"
+	"github.com/openmigrate/openmigrate/providers/memprovider"
+	"github.com/openmigrate/openmigrate/providers/providertest"
+)
+
+func TestConformance(t *testing.T) {
+	for _, shape := range []memprovider.Shape{memprovider.Host, memprovider.Cloud} {
+		for _, polls := range []int{0, 2} {
+			for _, dir := range []string{"", t.TempDir()} {
+				t.Run(fmt.Sprintf("shape=%d,polls=%d,content=%v", shape, polls, dir != ""), func(t *testing.T) {
+					p := memprovider.New(&memprovider.Options{Shape: shape, Polls: polls, Dir: dir})
+					providertest.Run(t, p, &providertest.Options{Pause: time.Microsecond, Stories: 30, Seed: 1})
+				})
+			}
+		}
+	}
+}
+
+func meta(token string) providers.Meta {
+	return providers.Meta{Token: token, Owner: providers.Owner{System: "s", Launch: "l"}}
+}
+
+func TestLimit(t *testing.T) {
+	p := memprovider.New(&memprovider.Options{Limit: 1000})
+	if _, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: meta("a"), Size: 512}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: meta("b"), Size: 512})
+	if !errors.Is(err, providers.ErrQuota) {
+		t.Errorf("second volume: %v, want ErrQuota", err)
+	}
+	if all, _ := p.List(t.Context(), "s"); len(all) != 1 {
+		t.Errorf("list shows %v", all)
+	}
+}
+
+func TestConsoleOfTheTest(t *testing.T) {
+	p := memprovider.New(&memprovider.Options{Boot: func(i providers.Instance) string { return i.Name + " is up\n" }})
+	v, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: meta("v"), Size: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := meta("i")
+	m.Name = "db"
+	i, err := p.CreateInstance(t.Context(), providers.InstanceSpec{Meta: m, Type: memprovider.SmallType, Architecture: providers.AMD64, Firmware: providers.UEFI,
+		Disks: []providers.Disk{{From: providers.Source{Kind: providers.FromVolume, ID: v.ID}}},
+		NICs:  []providers.NIC{{Network: memprovider.Isolated, Forward: []uint16{22}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Write(i.ID, "login:"), p.SetScreen(i.ID, []byte("png"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := p.Console(t.Context(), i.ID)
+	if err != nil || string(text) != "db is up\nlogin:" {
+		t.Errorf("console is %q, %v", text, err)
+	}
+	if at, ok := i.Endpoint(22); !ok || at != "127.0.0.1:22" {
+		t.Errorf("port 22 is at %q", at)
+	}
+	if err := p.Fail(i.ID, "host broke"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = providers.AwaitInstance(t.Context(), p, i.ID, providers.StateRunning, time.Millisecond)
+	if err == nil {
+		t.Error("await of a failed instance succeeds")
+	}
+}
