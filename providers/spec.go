@@ -95,7 +95,7 @@ type NIC struct {
 
 // Check refuses, with ErrInvalid, what no provider takes and what these capabilities rule out. Providers call it first.
 func (s *VolumeSpec) Check(c *Capabilities) error {
-	err := s.Meta.check()
+	err := s.checkMeta()
 	switch {
 	case err != nil:
 	case s.Size < 0 || s.Size == 0 && s.From.Kind == FromNothing:
@@ -117,7 +117,7 @@ func (s *VolumeSpec) Check(c *Capabilities) error {
 
 // Check is as VolumeSpec.Check.
 func (s *SnapshotSpec) Check(*Capabilities) error {
-	err := s.Meta.check()
+	err := s.checkMeta()
 	if err == nil && !id(s.Volume) {
 		err = fmt.Errorf("volume %q", s.Volume)
 	}
@@ -126,7 +126,7 @@ func (s *SnapshotSpec) Check(*Capabilities) error {
 
 // Check is as VolumeSpec.Check.
 func (s *BlockSnapshotSpec) Check(c *Capabilities) error {
-	err := s.Meta.check()
+	err := s.checkMeta()
 	switch {
 	case err != nil:
 	case c.SnapshotBlocks == nil:
@@ -141,7 +141,7 @@ func (s *BlockSnapshotSpec) Check(c *Capabilities) error {
 
 // Check is as VolumeSpec.Check. Whether the type has that firmware, bus and architecture is CheckType's to say.
 func (s *InstanceSpec) Check(c *Capabilities) error {
-	err := s.Meta.check()
+	err := s.checkMeta()
 	switch {
 	case err != nil:
 	case !id(s.Type):
@@ -221,7 +221,7 @@ func (n *NIC) check(c *Capabilities) error {
 	return nil
 }
 
-func (m *Meta) check() error {
+func (m *Meta) checkMeta() error {
 	if m.Token == "" || len(m.Token) > MaxToken || strings.IndexFunc(m.Token, notWord) >= 0 {
 		return fmt.Errorf("token %q: want up to %d letters, digits, - and _", clip(m.Token), MaxToken)
 	}

@@ -187,5 +187,5 @@ func wants(what string, err, class error) error {
 	if err == nil {
 		err = errNone
 	}
-	return fmt.Errorf("%s: %w, want %q", what, err, class)
+	return fmt.Errorf("%s: %w, want %q", what, err, class.Error())
 }
