@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openmigrate/openmigrate/agent/partition"
+	"github.com/openmigrate/openmigrate/internal/partition"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openmigrate/openmigrate/agent/partition/fsprobe"
 	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/internal/partition/fsprobe"
 )
 
 // magics are the file systems that this package knows, by mountinfo's names, with what statfs calls them.

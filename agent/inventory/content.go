@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/openmigrate/openmigrate/agent/partition"
-	"github.com/openmigrate/openmigrate/agent/partition/fsprobe"
 	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/internal/partition"
+	"github.com/openmigrate/openmigrate/internal/partition/fsprobe"
 	"github.com/openmigrate/openmigrate/wire"
 )
 

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/openmigrate/openmigrate/agent/partition"
+	"github.com/openmigrate/openmigrate/internal/partition"
 )
 
 // DeviceAttrs is what names a block device, as sysfs and its own first sectors say.

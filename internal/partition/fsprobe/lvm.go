@@ -34,24 +34,34 @@ type VolumeGroup struct {
 // ReadVolumeGroup reads the metadata of the physical volume in r. A physical volume without a group, or without a copy of the
 // metadata, gives a VolumeGroup without a name.
 func ReadVolumeGroup(r io.ReaderAt, size int64) (VolumeGroup, error) {
+	doc, err := ReadLVMMetadata(r, size)
+	if err != nil || len(doc) == 0 {
+		return VolumeGroup{}, err
+	}
+	return parseMetadata(doc), nil
+}
+
+// ReadLVMMetadata returns the text that the physical volume in r keeps of its volume group, at most 1 MiB, whose checksum is
+// right. It is empty for a physical volume without a group or without a copy of the metadata.
+func ReadLVMMetadata(r io.ReaderAt, size int64) ([]byte, error) {
 	head, err := readUpTo(r, 0, 4*pvSector, size)
 	if err != nil {
-		return VolumeGroup{}, fmt.Errorf("read LVM label: %w", err)
+		return nil, fmt.Errorf("read LVM label: %w", err)
 	}
 	header, _, ok := pvLabel(head)
 	if !ok {
-		return VolumeGroup{}, errors.New("read LVM label: there is none")
+		return nil, errors.New("read LVM label: there is none")
 	}
 	for _, area := range metadataAreas(header) {
 		doc, err := readMetadata(r, size, area)
 		if err != nil {
-			return VolumeGroup{}, fmt.Errorf("read LVM metadata: %w", err)
+			return nil, fmt.Errorf("read LVM metadata: %w", err)
 		}
 		if len(doc) > 0 {
-			return parseMetadata(doc), nil
+			return doc, nil
 		}
 	}
-	return VolumeGroup{}, nil
+	return nil, nil
 }
 
 // pvLabel finds the header and the UUID of a physical volume in its first sectors.
