@@ -15,14 +15,14 @@ import (
 // hostDisks gives the content of each block device of a host in testdata, by its kernel name.
 type hostDisks map[string][]piece
 
-// piece is a file of ../partition's testdata at an offset of a disk, or bytes that fn makes.
+// piece is a file of ../../internal/partition's testdata at an offset of a disk, or bytes that fn makes.
 type piece struct {
 	offset int64
 	file   string
 	fn     func() []byte
 }
 
-// The partition tables are those of ../partition/testdata: gpt512 has partitions at 1, 2 and 6 MiB; mbr has them from sectors
+// The partition tables are those of ../../internal/partition/testdata: gpt512 has partitions at 1, 2 and 6 MiB; mbr has them from sectors
 // 2048, 10240, 16384 (logical, LVM), 22528 and 32768.
 var disks = map[string]hostDisks{
 	"debian-virtio-lvm": {
@@ -79,7 +79,7 @@ func (p piece) bytes() ([]byte, error) {
 	if p.fn != nil {
 		return p.fn(), nil
 	}
-	f, err := os.Open("../partition/" + p.file)
+	f, err := os.Open("../../internal/partition/" + p.file)
 	if err != nil {
 		return nil, err
 	}
