@@ -20,7 +20,10 @@ require (
 	golang.org/x/time v0.16.0
 )
 
-require github.com/xyproto/randomstring v1.2.0 // indirect
+require (
+	github.com/xyproto/randomstring v1.2.0 // indirect
+	lukechampine.com/blake3 v1.4.1 // indirect
+)
 
 require (
 	filippo.io/hpke v0.4.0 // indirect

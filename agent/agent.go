@@ -45,6 +45,7 @@ type Options struct {
 	Inventory func(context.Context) (*wire.Inventory, error) // nil: this host's
 
 	IncludeFree bool // send what file systems say is free, too
+	WholeChunks bool // send whole chunks where a few blocks were written
 }
 
 // Memory. The pools of a cycle hold about 135 MiB that the collector need not look into; little else is alive.
@@ -67,6 +68,7 @@ type agent struct {
 
 	track   track.Tracker // nil until a device is replicated; of the loop's goroutine
 	buffers *cycle.Buffers
+	blocks  *state.Blocks // nil: patches are not wanted
 	news    chan struct{} // one token: the assignment changed
 	rehello chan struct{} // one token: the master does not know this process
 
@@ -104,6 +106,10 @@ func run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.dir.Close()) }()
+	if !opts.WholeChunks {
+		a.blocks = state.NewBlocks(a.dir, 0)
+		defer a.blocks.Close()
+	}
 	a.status = newStatusFile(a.dir, a.clock)
 	defer func() { a.status.stopped(quiet(ctx, err)) }()
 	inv, err := a.opts.Inventory(ctx)

@@ -146,6 +146,7 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,
+		Blocks: a.blocks,
 	})
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errHeld) {
 		err = cause

@@ -66,8 +66,8 @@ func patchHeader(raw int) int { return 1 + (blockCount(raw)+7)/8 }
 
 func blockCount(raw int) int { return (raw + BlockSize - 1) / BlockSize }
 
-// each calls fn with the bounds of every marked block of a chunk of raw bytes.
-func (b *Blocks) each(raw int, fn func(start, end int)) {
+// Each calls fn with the bounds of every marked block of a chunk of raw bytes, in ascending order.
+func (b *Blocks) Each(raw int, fn func(start, end int)) {
 	for w, word := range b {
 		for ; word != 0; word &= word - 1 {
 			start := (w*64 + bits.TrailingZeros64(word)) * BlockSize
@@ -79,7 +79,7 @@ func (b *Blocks) each(raw int, fn func(start, end int)) {
 // size is how many bytes the marked blocks of a chunk of raw bytes have. ErrPatch when none is marked, or one past the end.
 func (b *Blocks) size(raw int) (int, error) {
 	n, past := 0, false
-	b.each(raw, func(start, end int) {
+	b.Each(raw, func(start, end int) {
 		if start >= raw {
 			past = true
 		}
@@ -102,22 +102,35 @@ func (c *Compressor) EncodePatch(dst, content []byte, blocks *Blocks) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	header := patchHeader(len(content))
-	dst = append(dst[:0], byte(Raw))
-	for i := range header - 1 {
-		dst = append(dst, byte(blocks[i/8]>>(8*(i%8))))
-	}
 	if cap(c.blocks) < n {
 		c.blocks = make([]byte, 0, max(n, MinSize))
 	}
 	c.blocks = c.blocks[:0]
-	blocks.each(len(content), func(start, end int) { c.blocks = append(c.blocks, content[start:end]...) })
-	if incompressible(c.blocks) {
-		return append(dst, c.blocks...), nil
+	blocks.Each(len(content), func(start, end int) { c.blocks = append(c.blocks, content[start:end]...) })
+	return c.EncodeBlocks(dst, len(content), c.blocks, blocks)
+}
+
+// EncodeBlocks is EncodePatch for whoever has only the marked blocks: data is those, back to back in ascending order, of a chunk of raw bytes.
+// ErrPatch also when they are of another length.
+func (c *Compressor) EncodeBlocks(dst []byte, raw int, data []byte, blocks *Blocks) ([]byte, error) {
+	n, err := blocks.size(raw)
+	if err != nil {
+		return nil, err
 	}
-	dst = c.e.EncodeAll(c.blocks, dst)
+	if n != len(data) || raw > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes of blocks that have %d", ErrPatch, len(data), n)
+	}
+	header := patchHeader(raw)
+	dst = append(dst[:0], byte(Raw))
+	for i := range header - 1 {
+		dst = append(dst, byte(blocks[i/8]>>(8*(i%8))))
+	}
+	if incompressible(data) {
+		return append(dst, data...), nil
+	}
+	dst = c.e.EncodeAll(data, dst)
 	if len(dst)-header > n-n/32 {
-		return append(dst[:header], c.blocks...), nil
+		return append(dst[:header], data...), nil
 	}
 	dst[0] = byte(Zstd)
 	return dst, nil
@@ -146,6 +159,6 @@ func (d *Decompressor) ApplyPatch(dst, base, patch []byte) ([]byte, error) {
 	}
 	d.blocks = rest
 	dst = append(dst[:0], base...)
-	blocks.each(raw, func(start, end int) { rest = rest[copy(dst[start:end], rest):] })
+	blocks.Each(raw, func(start, end int) { rest = rest[copy(dst[start:end], rest):] })
 	return dst, nil
 }

@@ -124,11 +124,12 @@ func (p *pool[T]) put(v T) {
 type span struct {
 	d       *disk
 	from    source.Reader
-	first   int64 // index of its first chunk
-	n       int   // chunks
-	hole    int64 // chunks that need not be read to know that they are zero
-	last    bool  // the tree can be made
-	drained chan struct{}
+	first   int64  // index of its first chunk
+	n       int    // chunks
+	parts   []part // of a pass over what is marked: its chunks, which need not be neighbours; nil: those from first on
+	hole    int64  // chunks that need not be read to know that they are zero
+	last    bool   // the tree can be made
+	drained *waiter
 
 	raw   []byte // nil until it is read
 	back  func() // takes raw back; nil: it belongs to the pool
@@ -139,15 +140,24 @@ type span struct {
 	users atomic.Int32  // of raw
 }
 
-// chunk is the content of its i-th chunk.
+// index is where its i-th chunk lies on the disk, in chunks.
+func (s *span) index(i int) int64 {
+	if s.parts != nil {
+		return s.parts[i].index
+	}
+	return s.first + int64(i)
+}
+
+// length is the length of its i-th chunk in bytes.
+func (s *span) length(i int) int {
+	_, n := s.d.layout.Extent(s.index(i))
+	return n
+}
+
+// chunk is the content of its i-th chunk. A span of parts may not have it.
 func (s *span) chunk(i int) []byte {
 	off := i * s.d.layout.ChunkSize
 	return s.raw[off : off+s.length(i)]
-}
-
-func (s *span) length(i int) int {
-	_, n := s.d.layout.Extent(s.first + int64(i))
-	return n
 }
 
 // filter remembers some of the ids that it has seen. It may forget, and takes one id for another about once in 2^64 times.

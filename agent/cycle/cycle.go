@@ -74,7 +74,8 @@ type Config struct {
 	Freeze     Freeze                    // nil: restpoints are fuzzy
 	Hide       Hide                      // nil: free space is sent
 	Log        *slog.Logger
-	Buffers    *Buffers // shared by the cycles of a process; nil: its own
+	Buffers    *Buffers      // shared by the cycles of a process; nil: its own
+	Blocks     *state.Blocks // shared by the cycles of a process; nil: chunks are always read and sent whole
 }
 
 // Freeze calls inside while nothing is written to any of the machine's disks. inside keeps to its context, which ends with the time that
@@ -141,9 +142,11 @@ type disk struct {
 	base   *state.Base
 	parent bool // the base is the pinned parent's tree
 	rec    *state.Recorder
-	marks  *track.Marks // written since the base; nil: all must be read
-	scan   bool         // all was read
-	todo   *track.Marks // written since it was read last
+	blocks *state.DiskBlocks // what is known of single blocks; nil: nothing, and nothing is to be
+	marks  *track.Marks      // written since the base; nil: all must be read
+	scan   bool              // all was read
+	todo   *track.Marks      // written since it was read last
+	again  []int64           // chunks that must be read whole, because what was known of their blocks was not so
 	root   chunker.ID
 	diff   int64 // bytes of chunks that changed against the parent
 }
@@ -209,6 +212,9 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	err = r.send(ctx)
 	if err == nil {
 		return r.commit(ctx, stop)
+	}
+	if wire.HasCode(err, wire.CodeMissing) {
+		err = fmt.Errorf("staging has lost what patches are made of; the next cycle sends whole chunks: %w", errors.Join(err, r.dropBlocks()))
 	}
 	return nil, stop.end(err)
 }
@@ -320,6 +326,12 @@ func (r *run) prepare(ctx context.Context) error {
 			r.track.Close()
 			return err
 		}
+		if r.conf.Blocks == nil || !r.session.Patches || len(r.lost) > 0 || r.conf.Tracker.Status(d.src.ID()).Grain == 0 {
+			continue
+		}
+		if d.blocks, err = r.conf.Blocks.Disk(d.src.ID(), d.layout.ChunkSize); err != nil {
+			r.note("whole chunks of %s are sent: %v", d.src.Name(), err) // a full disk must not stop replication
+		}
 	}
 	return nil
 }
@@ -415,6 +427,12 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 	}
 	out.Committed = *done
 	for _, d := range r.disks {
+		if d.blocks != nil {
+			d.blocks.Settle()
+			if err := d.blocks.Err(); err != nil {
+				r.conf.Log.Warn("some chunks will be read and sent whole", "disk", d.src.Name(), "error", err)
+			}
+		}
 		if err := d.base.Apply(); err != nil {
 			// The restpoint is listed. Without the base the next cycle offers everything.
 			r.conf.Log.Warn("the base could not be kept", "disk", d.src.Name(), "error", err)
@@ -425,6 +443,16 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 		r.conf.Log.Warn("marks of what was sent could not be dropped", "error", err)
 	}
 	return out, nil
+}
+
+func (r *run) dropBlocks() error {
+	var errs []error
+	for _, d := range r.disks {
+		if d.blocks != nil {
+			errs = append(errs, d.blocks.Reset())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *run) dropBases() error {

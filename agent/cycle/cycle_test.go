@@ -49,6 +49,7 @@ type world struct {
 	putter  *staging.SignedClient
 	dir     *state.Dir
 	dirPath string
+	blocks  *state.Blocks
 	last    string
 }
 
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(w.putter.Close)
 	w.dirPath = t.TempDir()
 	w.reopen()
-	t.Cleanup(func() { must(t, w.dir.Close()) })
+	t.Cleanup(func() { w.blocks.Close(); must(t, w.dir.Close()) })
 	return w
 }
 
@@ -85,11 +86,13 @@ func newWorld(t *testing.T) *world {
 func (w *world) reopen() {
 	w.t.Helper()
 	if w.dir != nil {
+		w.blocks.Close()
 		must(w.t, w.dir.Close())
 	}
 	var err error
 	w.dir, err = state.Open(w.dirPath)
 	must(w.t, err)
+	w.blocks = state.NewBlocks(w.dir, 0)
 }
 
 func must(t *testing.T, err error) {
@@ -149,7 +152,7 @@ func (l *link) AbortSession(ctx context.Context, s string, f *wire.Failure) erro
 func (w *world) config(sources ...source.Source) cycle.Config {
 	return cycle.Config{
 		Master: &link{c: w.catalog, machine: w.machine.ID}, Staging: w.putter, State: w.dir, Keys: w.keys, Project: w.machine.Project,
-		Machine: w.machine.ID, SigningKey: w.key, Version: "test", Sources: sources, ChunkSize: chunker.MinSize, Last: w.last,
+		Machine: w.machine.ID, SigningKey: w.key, Version: "test", Sources: sources, ChunkSize: chunker.MinSize, Last: w.last, Blocks: w.blocks,
 	}
 }
 
@@ -178,21 +181,32 @@ func (w *world) check(id string, want ...[]byte) {
 		must(w.t, err)
 		opener, err := format.NewOpener(w.keys)
 		must(w.t, err)
-		err = format.Walk(ctx, nodes, d.Root, d.Layout().Chunks(), nil, func(index int64, id chunker.ID) error {
+		var open func(id chunker.ID) ([]byte, error)
+		open = func(id chunker.ID) ([]byte, error) {
 			locs, err := w.catalog.ResolveFor(ctx, p.Project, p.Machine, []chunker.ID{id})
 			if err != nil || !locs[0].Found {
-				return fmt.Errorf("chunk %d of disk %d: found %v, %w", index, i, locs[0].Found, err)
+				return nil, fmt.Errorf("%s: found %v, %w", id, locs[0].Found, err)
 			}
 			e := locs[0].Entry
 			r, err := w.bucket.Get(ctx, locs[0].Pack.Name(), int64(e.Offset), int64(e.Stored))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			stored, err := io.ReadAll(r)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			content, err := opener.OpenVerified(locs[0].Pack, e, stored, nil)
+			if !e.IsPatch() {
+				return opener.OpenVerified(locs[0].Pack, e, stored, nil)
+			}
+			base, err := open(e.Base)
+			if err != nil {
+				return nil, err
+			}
+			return opener.OpenPatch(locs[0].Pack, e, stored, bytes.Clone(base), nil)
+		}
+		err = format.Walk(ctx, nodes, d.Root, d.Layout().Chunks(), nil, func(index int64, id chunker.ID) error {
+			content, err := open(id)
 			off, n := d.Layout().Extent(index)
 			if err == nil && len(content) != n {
 				err = fmt.Errorf("chunk %d has %d bytes, want %d", index, len(content), n)

@@ -20,12 +20,15 @@ type item struct {
 	raw   int
 	data  []byte // in buf
 	codec chunker.Codec
+	base  chunker.ID // of a patch
+	sent  int        // bytes of blocks of a patch
+	err   error      // of encoding it
 	buf   []byte
 	node  []byte
 	ready chan struct{} // one token when a worker is done
 	pool  *pool[*item]
 
-	drained chan struct{} // not an item, but somebody who waits for those before it
+	drained *waiter // not an item, but somebody who waits for those before it
 }
 
 // drop gives an item back that nobody waits for.
@@ -110,6 +113,7 @@ func (p *pipeline) dispatch(id chunker.ID, o offered) error {
 			return err
 		}
 		it.id, it.span, it.chunk, it.node, it.raw, it.pool = id, o.span, o.chunk, o.node, o.raw, p.buf.late
+		it.base, it.sent, it.err = chunker.ID{}, 0, nil
 		if o.span == nil {
 			it.ready <- struct{}{}
 		} else if !send(p.ctx, p.compQ, it) {
@@ -157,11 +161,19 @@ func (p *pipeline) pack() error {
 			break
 		}
 		if it.drained != nil {
-			close(it.drained)
+			if it.drained.ship {
+				if err := k.settle(); err != nil {
+					return err
+				}
+			}
+			close(it.drained.done)
 			continue
 		}
 		if _, ok := receive(p.ctx, it.ready); !ok {
 			return p.ctx.Err()
+		}
+		if it.err != nil {
+			return it.err
 		}
 		if err := k.take(it); err != nil {
 			return err
@@ -177,10 +189,14 @@ func (p *pipeline) pack() error {
 
 func (k *packer) take(it *item) error {
 	if it.node == nil {
-		if err := k.append(format.KindChunk, it.id, it.codec, it.raw, it.data); err != nil {
+		if err := k.append(format.Entry{Kind: format.KindChunk, ID: it.id, Codec: it.codec, Raw: uint32(it.raw), Base: it.base}, it.data); err != nil {
 			return err
 		}
-		k.p.n.sent.Add(int64(it.raw))
+		if it.codec == chunker.Patch {
+			k.p.n.sent.Add(int64(it.sent))
+		} else {
+			k.p.n.sent.Add(int64(it.raw))
+		}
 		k.p.n.chunks.Add(1)
 		return nil
 	}
@@ -194,7 +210,7 @@ func (k *packer) take(it *item) error {
 
 func (k *packer) placeNodes() error {
 	for _, n := range k.nodes {
-		if err := k.append(format.KindNode, n.id, chunker.Raw, len(n.enc), n.enc); err != nil {
+		if err := k.append(format.Entry{Kind: format.KindNode, ID: n.id, Codec: chunker.Raw, Raw: uint32(len(n.enc))}, n.enc); err != nil {
 			return err
 		}
 	}
@@ -202,8 +218,9 @@ func (k *packer) placeNodes() error {
 	return nil
 }
 
-func (k *packer) append(kind format.Kind, id chunker.ID, codec chunker.Codec, raw int, data []byte) error {
-	if k.w != nil && !k.w.Room(len(data)) {
+// append puts an entry into the pack, or into a new one when it is full.
+func (k *packer) append(e format.Entry, data []byte) error {
+	if k.w != nil && !k.w.Room(len(data)+chunker.IDSize) { // a patch's base takes room, too
 		if err := k.ship(); err != nil {
 			return err
 		}
@@ -218,7 +235,10 @@ func (k *packer) append(kind format.Kind, id chunker.ID, codec chunker.Codec, ra
 			return err
 		}
 	}
-	return k.w.Append(kind, id, codec, raw, data)
+	if e.IsPatch() {
+		return k.w.AppendPatch(e.ID, e.Base, int(e.Raw), data)
+	}
+	return k.w.Append(e.Kind, e.ID, e.Codec, int(e.Raw), data)
 }
 
 // ship hands the pack to an uploader.
@@ -229,8 +249,30 @@ func (k *packer) ship() error {
 	}
 	full := fullPack{object: object, id: k.w.ID(), entries: format.MarshalEntries(entries)}
 	k.w = nil
+	k.p.onWay.Add(1)
 	if !send(k.p.ctx, k.p.upload, full) {
+		k.p.onWay.Done()
 		return k.p.ctx.Err()
+	}
+	return nil
+}
+
+// settle sends off what there is and waits until all packs are committed: then chunks in them can be what patches are made of.
+func (k *packer) settle() error {
+	if k.w != nil {
+		if err := k.ship(); err != nil {
+			return err
+		}
+	}
+	k.p.onWay.Wait()
+	if k.p.unsent.Load() {
+		<-k.p.ctx.Done() // the uploader's error ends it
+		return k.p.ctx.Err()
+	}
+	for _, d := range k.p.disks {
+		if d.blocks != nil {
+			d.blocks.Settle()
+		}
 	}
 	return nil
 }
@@ -253,7 +295,10 @@ func (p *pipeline) uploadPacks() error {
 			return p.ctx.Err()
 		}
 		full.sum = staging.Checksum(full.object)
-		if err := p.put(&full); err != nil {
+		err := p.put(&full)
+		p.unsent.CompareAndSwap(false, err != nil)
+		p.onWay.Done()
+		if err != nil {
 			return fmt.Errorf("send pack %s: %w", full.id, err)
 		}
 		p.n.stored.Add(int64(len(full.object)))

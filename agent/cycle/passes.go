@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/staging/format"
 )
 
 // maxPasses is how often what was written meanwhile is read before a cycle gives up on reaching one instant.
@@ -59,6 +61,13 @@ func (r *run) read(p *pipeline) error {
 				return err
 			}
 		}
+	}
+	if r.frozen.Consistency == format.Fuzzy { // else what is unknown now has changed since
+		if err := r.repeat(p); err != nil {
+			return err
+		}
+	}
+	for _, d := range r.disks {
 		if err := p.hand(&span{d: d, last: true}); err != nil {
 			return err
 		}
@@ -66,11 +75,37 @@ func (r *run) read(p *pipeline) error {
 	return nil
 }
 
+// repeat reads what turned out to be unknown.
+func (r *run) repeat(p *pipeline) error {
+	if err := p.drain(false); err != nil {
+		return err
+	}
+	for _, d := range r.disks {
+		if len(d.again) == 0 {
+			continue
+		}
+		d.todo = track.NewMarks(d.layout.Size, int64(d.layout.ChunkSize))
+		d.takeAgain(d.todo)
+		if err := r.pass(p, d); err != nil {
+			return err
+		}
+	}
+	return p.drain(false)
+}
+
+// takeAgain marks the chunks that must be read whole.
+func (d *disk) takeAgain(m *track.Marks) {
+	for _, i := range d.again {
+		m.Add(i*int64(d.layout.ChunkSize), int64(d.layout.ChunkSize))
+	}
+	d.again = nil
+}
+
 // converge reads what was written meanwhile, again and again, until the rest fits into memory and can be read while nothing is written.
 // If that does not come about the restpoint stays fuzzy.
 func (r *run) converge(p *pipeline) error {
-	for {
-		if err := p.drain(); err != nil {
+	for last := int64(math.MaxInt64); ; {
+		if err := p.drain(r.fresh() >= shipAt); err != nil {
 			return err
 		}
 		all, err := r.flip(p.ctx)
@@ -81,7 +116,8 @@ func (r *run) converge(p *pipeline) error {
 			r.fuzzy("not every disk is tracked while it is read")
 			return nil
 		}
-		if r.left() <= frozenBytes/2 {
+		left := r.left()
+		if left <= frozenBytes/2 && (left <= quickBytes || left > last/2 || r.passes == maxPasses) {
 			err := r.freeze(p)
 			if errors.Is(err, ErrNotFrozen) {
 				r.fuzzy("%v", err)
@@ -99,6 +135,7 @@ func (r *run) converge(p *pipeline) error {
 			return nil
 		}
 		r.passes++
+		last = left
 		for _, d := range r.disks {
 			if err := r.pass(p, d); err != nil {
 				return err
@@ -131,16 +168,29 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 		if d.todo != nil {
 			m.Union(d.todo)
 		}
+		d.takeAgain(m)
 		d.todo = m
 	}
 	return all, nil
 }
 
-// left is how many bytes are to be read.
-func (r *run) left() int64 {
-	var n int64
+// left is how many bytes a freeze would have to read.
+func (r *run) left() (n int64) {
 	for _, d := range r.disks {
-		n += chunkBytes(d.todo, d.layout)
+		_ = d.plan(d.todo, true, func(x part) error { // fails only if f does
+			n += int64(x.n)
+			return nil
+		})
+	}
+	return n
+}
+
+// fresh is how many chunks were sent whole that could be what patches are made of, were they committed.
+func (r *run) fresh() (n int) {
+	for _, d := range r.disks {
+		if d.blocks != nil {
+			n += d.blocks.Fresh()
+		}
 	}
 	return n
 }
@@ -153,6 +203,12 @@ func chunkBytes(m *track.Marks, l chunker.Layout) int64 {
 	})
 	return n
 }
+
+// quickBytes is so little that reading it takes no time to speak of: another pass before the freeze would not shorten it.
+const quickBytes = 2 << 20
+
+// shipAt: if so many chunks were sent whole in a pass, a pack is sent off before it is full, so that the next pass can make patches of them.
+const shipAt = 64
 
 // freeze reads the rest while nothing is written, and passes it on. All buffers are free before.
 func (r *run) freeze(p *pipeline) error {
@@ -201,7 +257,9 @@ func (r *run) freeze(p *pipeline) error {
 		d.todo = nil
 	}
 	for _, s := range spans {
-		r.n.total.Add(int64(len(s.raw)))
+		for i := range s.n {
+			r.n.total.Add(int64(s.length(i)))
+		}
 		if err := p.hand(s); err != nil {
 			return err
 		}
@@ -231,15 +289,11 @@ const frozenReads = 16
 func (r *run) spans(room *room) ([]*span, error) {
 	var spans []*span
 	for _, d := range r.disks {
-		per := int64(max(1, spanSize/d.layout.ChunkSize))
-		err := chunkRanges(d.todo, d.layout, func(first, end int64) error {
-			for ; first < end; first += per {
-				s := &span{d: d, from: d.reader, first: first, n: int(min(per, end-first)), back: room.release}
-				if s.raw = room.take(s.n * d.layout.ChunkSize); s.raw == nil {
-					return fmt.Errorf("%w: %d MiB, and there is room for %d", errTooMuch, r.left()>>20, frozenBytes>>20)
-				}
-				spans = append(spans, s)
+		err := d.spans(d.todo, true, func(s *span, n int) error {
+			if s.raw, s.back = room.take(n), room.release; s.raw == nil {
+				return fmt.Errorf("%w: %d MiB, and there is room for %d", errTooMuch, r.left()>>20, frozenBytes>>20)
 			}
+			spans = append(spans, s)
 			return nil
 		})
 		if err != nil {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openmigrate/openmigrate/agent/source"
-	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
 )
 
@@ -37,6 +37,8 @@ type pipeline struct {
 	offers chan *batch
 	packQ  chan *item // to the packer, in order
 	upload chan fullPack
+	onWay  sync.WaitGroup // packs that were shipped and are not committed
+	unsent atomic.Bool    // one of them never will be
 }
 
 func newPipeline(ctx context.Context, r *run) (*pipeline, error) {
@@ -78,37 +80,6 @@ func (p *pipeline) scan(d *disk) error {
 		return p.fail(err)
 	}
 	return nil
-}
-
-// marked reads the chunks of a disk in which anything is marked.
-func (p *pipeline) marked(d *disk, m *track.Marks) error {
-	return chunkRanges(m, d.layout, func(first, end int64) error { return p.read(d, d.reader, first, end) })
-}
-
-// chunkRanges calls f with the runs of chunks that marks lie in.
-func chunkRanges(m *track.Marks, l chunker.Layout, f func(first, end int64) error) error {
-	size := int64(l.ChunkSize)
-	for off := int64(0); ; {
-		start, end, err := m.Next(off)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		first, last := start/size, (end+size-1)/size
-		for {
-			next, to, err := m.Next(last * size)
-			if err != nil || next >= (last+1)*size {
-				break
-			}
-			last = (to + size - 1) / size
-		}
-		if err := f(first, last); err != nil {
-			return err
-		}
-		off = last * size
-	}
 }
 
 // read reads chunks [next, limit) of a disk. What the reader says is a hole is zero and is not read.
@@ -176,18 +147,24 @@ func (p *pipeline) hand(s *span) error {
 }
 
 // drain waits until all that was handed on is in staging or on its way there: every chunk's id is recorded, and no buffer is in use but a
-// pack that is not full.
-func (p *pipeline) drain() error {
-	done := make(chan struct{})
-	if err := p.hand(&span{drained: done}); err != nil {
+// pack that is not full. With ship that goes off, too, and all packs are committed.
+func (p *pipeline) drain(ship bool) error {
+	w := &waiter{done: make(chan struct{}), ship: ship}
+	if err := p.hand(&span{drained: w}); err != nil {
 		return err
 	}
 	select {
-	case <-done:
-		return nil
+	case <-w.done:
+		return p.ctx.Err()
 	case <-p.ctx.Done():
 		return p.ctx.Err()
 	}
+}
+
+// waiter waits for what was handed on before it.
+type waiter struct {
+	done chan struct{}
+	ship bool
 }
 
 // send gives up when ctx ends.
@@ -240,9 +217,10 @@ func (p *pipeline) release(s *span) {
 
 // worker reads, tests and hashes spans, and compresses chunks.
 type worker struct {
-	p    *pipeline
-	hash *chunker.Hasher
-	comp *chunker.Compressor
+	p      *pipeline
+	hash   *chunker.Hasher
+	comp   *chunker.Compressor
+	blocks blockWorker
 }
 
 func newWorker(p *pipeline) (*worker, error) {
@@ -259,7 +237,8 @@ func (w *worker) run() error {
 		select { // what frees buffers comes first
 		case it, ok := <-compQ:
 			if ok {
-				w.late(it)
+				it.err = w.late(it)
+				it.ready <- struct{}{}
 			} else {
 				compQ = nil
 			}
@@ -272,7 +251,8 @@ func (w *worker) run() error {
 				compQ = nil
 				continue
 			}
-			w.late(it)
+			it.err = w.late(it)
+			it.ready <- struct{}{}
 		case s, ok := <-scanQ:
 			if !ok {
 				scanQ = nil
@@ -296,6 +276,12 @@ func (w *worker) read(s *span) {
 			return
 		}
 	}
+	if s.parts != nil {
+		for i := range s.parts {
+			s.ids[i] = w.part(s, &s.parts[i])
+		}
+		return
+	}
 	eager := !s.d.parent && w.p.eager.Load()
 	for i := range s.n {
 		s.ids[i] = w.hash.ID(s.chunk(i))
@@ -313,17 +299,13 @@ func (w *worker) read(s *span) {
 
 // fill reads the span's chunks into its raw buffer.
 func (s *span) fill() error {
+	if s.parts != nil {
+		return s.fillParts()
+	}
 	off, _ := s.d.layout.Extent(s.first)
 	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
 	s.raw = s.raw[:last+int64(n)-off]
-	got, err := s.from.ReadAt(s.raw, off)
-	if errors.Is(err, io.EOF) && got < len(s.raw) {
-		return fmt.Errorf("read %s at %d: %w", s.d.src.Name(), off+int64(got), io.ErrUnexpectedEOF)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return s.readAt(stretch{off, 0, len(s.raw)})
 }
 
 // compress fills an item. What does not get smaller is copied, so that the raw buffer need not stay.
@@ -334,10 +316,14 @@ func (w *worker) compress(it *item, content []byte) {
 	}
 }
 
-// late compresses a chunk that the master asked for.
-func (w *worker) late(it *item) {
-	w.compress(it, it.span.chunk(it.chunk))
+// late encodes a chunk that the master asked for.
+func (w *worker) late(it *item) (err error) {
+	if s := it.span; s.parts != nil {
+		err = w.latePart(it, &s.parts[it.chunk])
+	} else {
+		w.compress(it, s.chunk(it.chunk))
+	}
 	w.p.release(it.span)
 	it.span = nil
-	it.ready <- struct{}{}
+	return err
 }

@@ -50,7 +50,7 @@ type batch struct {
 	nodes   int
 	known   []byte // wire.Bitmap
 	done    chan error
-	drained chan struct{} // closed when all of it, and of the batches before it, has left the pools
+	drained *waiter // for all of it, and of the batches before it
 }
 
 // offered is what an id of a batch stands for: a compressed chunk, a chunk of a span, or an encoded node.
@@ -106,8 +106,15 @@ func (q *sequencer) span(s *span) error {
 	}
 	defer q.p.release(s)
 	ids := q.ids[:s.n]
-	if err := s.d.rec.IDs(s.first, ids); err != nil {
-		return err
+	if s.parts == nil {
+		if err := s.d.rec.IDs(s.first, ids); err != nil {
+			return err
+		}
+	}
+	for i := range s.parts {
+		if err := s.d.rec.IDs(s.parts[i].index, ids[i:i+1]); err != nil {
+			return err
+		}
 	}
 	for i := range s.n {
 		if err := q.chunk(s, i, ids[i]); err != nil {
@@ -152,8 +159,15 @@ func (q *sequencer) hole(s *span) error {
 
 // chunk takes one chunk; was is what it was so far.
 func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
-	index, id, n := s.first+int64(i), s.ids[i], int64(s.length(i))
+	index, id, n := s.index(i), s.ids[i], int64(s.length(i))
 	q.p.n.done.Add(n)
+	if s.parts != nil {
+		if x := &s.parts[i]; x.known && !x.whole && (x.stale || x.was != was) {
+			s.d.blocks.Forget(index)
+			s.d.again = append(s.d.again, index)
+			return nil
+		}
+	}
 	if id != was {
 		if err := s.d.rec.Set(index, id); err != nil {
 			return err
@@ -194,6 +208,9 @@ func (q *sequencer) offer(s *span, i int) error {
 
 // tree makes a disk's tree and offers the nodes that are new. If staging lost anything, all are.
 func (q *sequencer) tree(d *disk) (err error) {
+	if len(d.again) > 0 {
+		return fmt.Errorf("%s: %w", d.src.Name(), errStale)
+	}
 	hash := chunker.NewHasher(q.p.conf.Keys.NodeKey())
 	d.root, d.diff, err = d.rec.Tree(hash, len(q.p.lost) > 0, func(id chunker.ID, encoded []byte) error {
 		q.b.ids = append(q.b.ids, id)

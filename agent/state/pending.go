@@ -36,7 +36,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func bytesOf(ids []chunker.ID) []byte { return unsafe.Slice(&ids[0][0], len(ids)*chunker.IDSize) }
+func bytesOf[T chunker.ID | chunker.BlockHash](ids []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&ids[0])), len(ids)*chunker.IDSize)
+}
 
 // Apply makes the sealed record the base, once the master has listed its restpoint.
 func (b *Base) Apply() error {

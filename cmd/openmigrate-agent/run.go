@@ -41,6 +41,7 @@ Without --disk every whole disk of the host is replicated, which needs root.`,
 	f.StringVar(&o.StateDir, "state-dir", defaultStateDir, "folder for identity and state")
 	f.StringVar(&o.Name, "name", "", "name to enrol under (default: the host's)")
 	f.StringArrayVar(&o.Disks, "disk", nil, "device or raw image file to replicate, in place of every disk; again for each")
+	f.BoolVar(&o.WholeChunks, "whole-chunks", false, "read and send whole chunks where only some of their 4 KiB blocks were written")
 	f.BoolVar(&o.IncludeFree, "include-free", false, "send blocks that file systems say are free, too")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c

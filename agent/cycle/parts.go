@@ -1,0 +1,311 @@
+package cycle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openmigrate/openmigrate/agent/track"
+	"github.com/openmigrate/openmigrate/chunker"
+)
+
+// errStale: what was remembered of blocks is not of the chunks that the base names. It is forgotten; the chunks are read whole.
+var errStale = errors.New("what was remembered of single blocks does not fit the base")
+
+// part is one chunk of a pass over what is marked. Of a chunk whose block hashes are remembered only the blocks are read that were written, and
+// those in which it differs from what was sent in full: that is enough for its id, and for a patch.
+type part struct {
+	index   int64
+	known   bool           // block hashes are remembered
+	whole   bool           // all blocks are read
+	written int            // blocks that are marked
+	read    chunker.Blocks // unless whole
+	off, n  int            // where they lie in the span's buffer, back to back, in bytes
+
+	// What a worker made of it.
+	stale bool           // what was remembered is of no use
+	was   chunker.ID     // what it is of
+	base  chunker.ID     // of the chunk that was sent in full
+	patch chunker.Blocks // blocks that make it out of base
+	sent  int            // how many those are; 0: it is sent whole
+}
+
+// maxParts is how many parts one span holds.
+const maxParts = spanSize / chunker.MinSize
+
+// fillReads is how many reads of one span run at once: those of single blocks wait for the disk, not for the processor.
+const fillReads = 8
+
+// patchable is how many blocks of a chunk of n are sent as a patch at most, before it is sent whole again. A chunk that is written at random, block by
+// block, is sent k times with 1 to k blocks and then with n: per write that is least where k² = 2n. Half of the square keeps what must be read for a
+// patch small, and costs a fourteenth more.
+func patchable(n int) int { return max(1, int(math.Sqrt(float64(n)/2)+0.5)) }
+
+// plan calls f with what must be read of each chunk in which anything is marked. frozen: as little as can be, and nothing is looked up in a file.
+func (d *disk) plan(m *track.Marks, frozen bool, f func(part) error) error {
+	size := int64(d.layout.ChunkSize)
+	limit := patchable(d.layout.ChunkSize / chunker.BlockSize)
+	return chunkRanges(m, d.layout, func(first, end int64) error {
+		for i := first; i < end; i++ {
+			_, length := d.layout.Extent(i)
+			x := part{index: i, whole: true, n: length}
+			if d.blocks != nil && int64(length) == size {
+				marked := markedBlocks(m, i*size, length)
+				x.written = marked.Count()
+				if x.known = d.blocks.Differs(i, frozen, &x.read); x.known {
+					x.read.Union(&marked)
+					if n := x.read.Count(); n <= limit || frozen {
+						x.whole, x.n = false, n*chunker.BlockSize
+					}
+				}
+			}
+			if err := f(x); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// chunkRanges calls f with the runs of chunks that marks lie in.
+func chunkRanges(m *track.Marks, l chunker.Layout, f func(first, end int64) error) error {
+	size := int64(l.ChunkSize)
+	for off := int64(0); ; {
+		start, end, err := m.Next(off)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		first, last := start/size, (end+size-1)/size
+		for {
+			next, to, err := m.Next(last * size)
+			if err != nil || next >= (last+1)*size {
+				break
+			}
+			last = (to + size - 1) / size
+		}
+		if err := f(first, last); err != nil {
+			return err
+		}
+		off = last * size
+	}
+}
+
+// markedBlocks are the blocks of the n bytes from off on in which anything is marked.
+func markedBlocks(m *track.Marks, off int64, n int) (b chunker.Blocks) {
+	for at := off; ; {
+		start, end, err := m.Next(at)
+		if err != nil || start >= off+int64(n) {
+			return b
+		}
+		for i := (start - off) / chunker.BlockSize; i*chunker.BlockSize < min(end-off, int64(n)); i++ {
+			b.Set(int(i))
+		}
+		at = end
+	}
+}
+
+// spans calls f with spans of what must be read of a disk, and how many bytes that is of each.
+func (d *disk) spans(m *track.Marks, frozen bool, f func(*span, int) error) error {
+	var s *span
+	used := 0
+	flush := func() error {
+		if s == nil {
+			return nil
+		}
+		s.n = len(s.parts)
+		err := f(s, used)
+		s, used = nil, 0
+		return err
+	}
+	err := d.plan(m, frozen, func(x part) error {
+		if s != nil && (len(s.parts) == maxParts || used+x.n > spanSize) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		if s == nil {
+			s = &span{d: d, from: d.reader, parts: make([]part, 0, maxParts)}
+		}
+		x.off = used
+		used += x.n
+		s.parts = append(s.parts, x)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// marked reads the chunks of a disk in which anything is marked.
+func (p *pipeline) marked(d *disk, m *track.Marks) error {
+	err := d.spans(m, false, func(s *span, _ int) error { return p.hand(s) })
+	if err != nil {
+		return err
+	}
+	// A question after the last read tells whether the source is still the one that was opened.
+	if _, _, err := d.reader.NextData(d.layout.Size); err != nil && !errors.Is(err, io.EOF) {
+		return p.fail(err)
+	}
+	return nil
+}
+
+// stretch is a read: n bytes of the disk at off, to the place at in the buffer.
+type stretch struct {
+	off   int64
+	at, n int
+}
+
+// fillParts reads the blocks of a span's parts into its raw buffer, neighbours at once.
+func (s *span) fillParts() error {
+	var reads []stretch
+	add := func(off int64, at, n int) {
+		if k := len(reads) - 1; k >= 0 && reads[k].off+int64(reads[k].n) == off && reads[k].at+reads[k].n == at {
+			reads[k].n += n
+			return
+		}
+		reads = append(reads, stretch{off, at, n})
+	}
+	end := 0
+	for i := range s.parts {
+		x := &s.parts[i]
+		off, _ := s.d.layout.Extent(x.index)
+		end = x.off + x.n
+		if x.whole {
+			add(off, x.off, x.n)
+			continue
+		}
+		at := x.off
+		x.read.Each(s.d.layout.ChunkSize, func(start, stop int) {
+			add(off+int64(start), at, stop-start)
+			at += stop - start
+		})
+	}
+	s.raw = s.raw[:end]
+	if len(reads) == 1 {
+		return s.readAt(reads[0])
+	}
+	var group errgroup.Group
+	group.SetLimit(fillReads)
+	for _, x := range reads {
+		group.Go(func() error { return s.readAt(x) })
+	}
+	return group.Wait()
+}
+
+func (s *span) readAt(x stretch) error {
+	got, err := s.from.ReadAt(s.raw[x.at:x.at+x.n], x.off)
+	if errors.Is(err, io.EOF) && got < x.n {
+		return fmt.Errorf("read %s at %d: %w", s.d.src.Name(), x.off+int64(got), io.ErrUnexpectedEOF)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// blockWorker makes ids and patches out of blocks. It belongs to one worker.
+type blockWorker struct {
+	hash      *chunker.BlockHasher // for chunks of the last size
+	now, full []chunker.BlockHash
+	data      []byte // blocks of a patch
+}
+
+func (b *blockWorker) fit(key *chunker.Key, chunkSize int) {
+	if b.hash != nil && b.hash.Blocks()*chunker.BlockSize == chunkSize {
+		return
+	}
+	b.hash = chunker.NewBlockHasher(key, chunkSize)
+	b.now, b.full = make([]chunker.BlockHash, b.hash.Blocks()), make([]chunker.BlockHash, b.hash.Blocks())
+}
+
+// part names a part that was read, and finds what must be sent of it.
+func (w *worker) part(s *span, x *part) chunker.ID {
+	d := s.d
+	content := s.raw[x.off : x.off+x.n]
+	if !x.known {
+		return w.hash.ID(content)
+	}
+	b := &w.blocks
+	b.fit(w.p.conf.Keys.ChunkKey(), d.layout.ChunkSize)
+	if x.stale = !d.blocks.Load(x.index, b.now, b.full); !x.stale {
+		x.was, x.base = b.hash.ID(b.now), b.hash.ID(b.full)
+		x.stale = x.base.IsZero()
+	}
+	if x.whole {
+		b.hash.All(b.now, content)
+	} else {
+		x.read.Each(d.layout.ChunkSize, func(start, end int) {
+			b.now[start/chunker.BlockSize] = b.hash.Block(start/chunker.BlockSize, content)
+			content = content[end-start:]
+		})
+	}
+	for i := range b.now {
+		if b.now[i] != b.full[i] {
+			x.patch.Set(i)
+			x.sent++
+			x.stale = x.stale || !x.whole && !x.read.Get(i)
+		}
+	}
+	if x.stale {
+		d.blocks.Forget(x.index)
+	} else {
+		d.blocks.Store(x.index, b.now, b.full)
+	}
+	if x.whole && (x.stale || x.sent > patchable(len(b.now))) {
+		x.sent = 0
+	}
+	return b.hash.ID(b.now)
+}
+
+// latePart encodes a part that the master asked for.
+func (w *worker) latePart(it *item, x *part) error {
+	d := it.span.d
+	content := it.span.raw[x.off : x.off+x.n]
+	if x.sent == 0 {
+		if !x.whole {
+			return fmt.Errorf("chunk %d of %s is as it was sent in full, and staging does not have it", x.index, d.src.Name())
+		}
+		w.compress(it, content)
+		w.remember(d, x, content)
+		return nil
+	}
+	b := &w.blocks
+	b.data = b.data[:0]
+	at := 0
+	for i := range d.layout.ChunkSize / chunker.BlockSize {
+		if !x.whole && !x.read.Get(i) {
+			continue
+		}
+		if x.patch.Get(i) {
+			b.data = append(b.data, content[at:at+chunker.BlockSize]...)
+		}
+		at += chunker.BlockSize
+	}
+	var err error
+	it.data, err = w.comp.EncodeBlocks(it.buf, d.layout.ChunkSize, b.data, &x.patch)
+	it.codec, it.base, it.sent = chunker.Patch, x.base, len(b.data)
+	return err
+}
+
+// remember keeps the block hashes of a chunk that is sent whole, if it was written in small pieces: then it may be again.
+func (w *worker) remember(d *disk, x *part, content []byte) {
+	switch b := &w.blocks; {
+	case d.blocks == nil || len(content) != d.layout.ChunkSize:
+	case x.written > len(content)/chunker.BlockSize/sparse:
+		d.blocks.Forget(x.index)
+	default:
+		b.fit(w.p.conf.Keys.ChunkKey(), d.layout.ChunkSize)
+		b.hash.All(b.now, content)
+		d.blocks.StoreFull(x.index, b.now)
+	}
+}
+
+// sparse: a chunk counts as written in small pieces if at most one block of so many was.
+const sparse = 4
