@@ -150,7 +150,7 @@ func TestBlocksDamaged(t *testing.T) {
 		t.Fatalf("files of blocks: %q", files)
 	}
 	var old []byte
-	for round := range 24 {
+	for round := range 12 {
 		p.write(200)
 		p.cycle(nil)
 		b, err := os.ReadFile(files[0])
@@ -249,4 +249,3 @@ func TestPatchesFallBehind(t *testing.T) {
 		p.check(res.Restpoint, p.d.data)
 	}
 }
-

@@ -1,0 +1,128 @@
+package state_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/agent/state"
+	"github.com/openmigrate/openmigrate/chunker"
+)
+
+const blocks = chunker.MinSize / chunker.BlockSize
+
+// hashes makes those of a chunk in which one block is another.
+func hashes(chunk int64, other int) []chunker.BlockHash {
+	h := make([]chunker.BlockHash, blocks)
+	for i := range h {
+		h[i][0], h[i][1] = byte(chunk)+1, byte(i)
+	}
+	if other >= 0 {
+		h[other][2] = 1
+	}
+	return h
+}
+
+func disk(t *testing.T, b *state.Blocks) *state.DiskBlocks {
+	t.Helper()
+	d, err := b.Disk("disk", chunker.MinSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestBlocksRemembered: what is stored is there for the next cycle, and for the next agent; what was sent whole only after it was settled.
+func TestBlocksRemembered(t *testing.T) {
+	dir := open(t, t.TempDir())
+	defer dir.Close()
+	b := state.NewBlocks(dir, 0)
+	defer func() { b.Close() }()
+	d := disk(t, b)
+	know := func(step string, chunk int64, memory bool, want ...int) {
+		t.Helper()
+		var m, w chunker.Blocks
+		ok := d.Differs(chunk, memory, &m)
+		for _, i := range want {
+			if i >= 0 {
+				w.Set(i)
+			}
+		}
+		if ok != (len(want) > 0) || m != w {
+			t.Errorf("%s: chunk %d: %v, differs in %x, want %v", step, chunk, ok, m[0], want)
+		}
+	}
+	know("empty", 7, false)
+	d.StoreFull(7, hashes(7, -1))
+	if know("not committed", 7, false); d.Fresh() != 1 {
+		t.Errorf("%d chunks are fresh", d.Fresh())
+	}
+	d.Settle()
+	know("settled", 7, true, -1)
+	d.Store(7, hashes(7, 3), hashes(7, -1))
+	d.Store(600, hashes(600, 9), hashes(600, -1))
+	know("patched", 7, true, 3)
+	d.StoreFull(8, hashes(8, -1))
+	d = disk(t, b) // the cycle died
+	know("died", 8, true)
+	know("died", 7, true, 3)
+	d.Forget(600)
+	know("forgotten", 600, false)
+
+	b.Close()
+	b = state.NewBlocks(dir, 0)
+	d = disk(t, b)
+	know("new agent", 7, true) // the file may be frozen
+	know("new agent", 7, false, 3)
+	know("new agent", 7, true, 3)
+	know("new agent", 600, false)
+	now, full := make([]chunker.BlockHash, blocks), make([]chunker.BlockHash, blocks)
+	if !d.Load(7, now, full) || now[3] != hashes(7, 3)[3] || full[3] != hashes(7, -1)[3] {
+		t.Error("hashes are not what was stored")
+	}
+	if err := d.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	know("reset", 7, false)
+	if err := d.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBlocksBounded: the file keeps to its limit, and is begun anew when there is no room left for what is written now.
+func TestBlocksBounded(t *testing.T) {
+	path := t.TempDir()
+	dir := open(t, path)
+	defer dir.Close()
+	const limit = 64 << 10
+	b := state.NewBlocks(dir, limit)
+	defer b.Close()
+	for cycle := range int64(8) {
+		d := disk(t, b)
+		var m chunker.Blocks
+		for i := range int64(1000) {
+			d.StoreFull(cycle*5000+i*4, hashes(i, -1)) // a page of the file system each
+		}
+		d.Settle()
+		if cycle%2 == 0 && !d.Differs(cycle*5000, true, &m) {
+			t.Errorf("cycle %d: nothing was remembered", cycle)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(path, "base/*/blocks-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	if used := allocated(t, files[0]); used > 4*limit {
+		t.Errorf("the file takes %d bytes, the limit is %d", used, limit)
+	}
+}
+
+func allocated(t *testing.T, name string) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Blocks * 512
+}
