@@ -36,7 +36,7 @@ func disk(t *testing.T, b *state.Blocks) *state.DiskBlocks {
 // TestBlocksRemembered: what is stored is there for the next cycle, and for the next agent; what was sent whole only after it was settled.
 func TestBlocksRemembered(t *testing.T) {
 	dir := open(t, t.TempDir())
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	b := state.NewBlocks(dir, 0)
 	defer func() { b.Close() }()
 	d := disk(t, b)
@@ -94,7 +94,7 @@ func TestBlocksRemembered(t *testing.T) {
 func TestBlocksBounded(t *testing.T) {
 	path := t.TempDir()
 	dir := open(t, path)
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	const limit = 64 << 10
 	b := state.NewBlocks(dir, limit)
 	defer b.Close()
