@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,18 +18,17 @@ var errStale = errors.New("what was remembered of single blocks does not fit the
 // those in which it differs from what was sent in full: that is enough for its id, and for a patch.
 type part struct {
 	index   int64
-	known   bool           // block hashes are remembered
-	whole   bool           // all blocks are read
+	whole   bool           // all blocks are read, and sent
 	written int            // blocks that are marked
 	read    chunker.Blocks // unless whole
 	off, n  int            // where they lie in the span's buffer, back to back, in bytes
 
 	// What a worker made of it.
-	stale bool           // what was remembered is of no use
-	was   chunker.ID     // what it is of
-	base  chunker.ID     // of the chunk that was sent in full
-	patch chunker.Blocks // blocks that make it out of base
-	sent  int            // how many those are; 0: it is sent whole
+	stale  bool                // what was remembered is of no use
+	was    chunker.ID          // what it is of
+	base   chunker.ID          // of the chunk that was sent in full
+	patch  chunker.Blocks      // blocks that make it out of base
+	hashes []chunker.BlockHash // of one that is read whole and may be sent; nil: they are not worth remembering
 }
 
 // maxParts is how many parts one span holds.
@@ -39,15 +37,16 @@ const maxParts = spanSize / chunker.MinSize
 // fillReads is how many reads of one span run at once: those of single blocks wait for the disk, not for the processor.
 const fillReads = 8
 
-// patchable is how many blocks of a chunk of n are sent as a patch at most, before it is sent whole again. A chunk that is written at random, block by
-// block, is sent k times with 1 to k blocks and then with n: per write that is least where k² = 2n. Half of the square keeps what must be read for a
-// patch small, and costs a fourteenth more.
-func patchable(n int) int { return max(1, int(math.Sqrt(float64(n)/2)+0.5)) }
+// patchable reports whether a chunk of n blocks is worth a patch of so many of them, when that many were written since it was sent last. Were it so each
+// time, it would be sent k times with written, 2·written … blocks and then whole: that is least per time where (k·written)² = 2·n·written. Half
+// of that square keeps what must be read for a patch small, and costs a fourteenth more.
+func patchable(n, blocks, written int) bool {
+	return blocks <= n/2 && blocks*blocks <= n*max(1, written)
+}
 
 // plan calls f with what must be read of each chunk in which anything is marked. frozen: as little as can be, and nothing is looked up in a file.
 func (d *disk) plan(m *track.Marks, frozen bool, f func(part) error) error {
 	size := int64(d.layout.ChunkSize)
-	limit := patchable(d.layout.ChunkSize / chunker.BlockSize)
 	return chunkRanges(m, d.layout, func(first, end int64) error {
 		for i := first; i < end; i++ {
 			_, length := d.layout.Extent(i)
@@ -55,9 +54,9 @@ func (d *disk) plan(m *track.Marks, frozen bool, f func(part) error) error {
 			if d.blocks != nil && int64(length) == size {
 				marked := markedBlocks(m, i*size, length)
 				x.written = marked.Count()
-				if x.known = d.blocks.Differs(i, frozen, &x.read); x.known {
+				if d.blocks.Differs(i, frozen, &x.read) {
 					x.read.Union(&marked)
-					if n := x.read.Count(); n <= limit || frozen {
+					if n := x.read.Count(); frozen || patchable(d.layout.ChunkSize/chunker.BlockSize, n, x.written) {
 						x.whole, x.n = false, n*chunker.BlockSize
 					}
 				}
@@ -227,85 +226,72 @@ func (b *blockWorker) fit(key *chunker.Key, chunkSize int) {
 
 // part names a part that was read, and finds what must be sent of it.
 func (w *worker) part(s *span, x *part) chunker.ID {
-	d := s.d
+	d, b := s.d, &w.blocks
 	content := s.raw[x.off : x.off+x.n]
-	if !x.known {
+	if x.whole && d.blocks != nil {
+		d.blocks.Forget(x.index) // it is remembered again when it is sent
+	}
+	if x.whole && !x.sparse(d) {
 		return w.hash.ID(content)
 	}
-	b := &w.blocks
 	b.fit(w.p.conf.Keys.ChunkKey(), d.layout.ChunkSize)
-	if x.stale = !d.blocks.Load(x.index, b.now, b.full); !x.stale {
-		x.was, x.base = b.hash.ID(b.now), b.hash.ID(b.full)
-		x.stale = x.base.IsZero()
-	}
 	if x.whole {
-		b.hash.All(b.now, content)
-	} else {
-		x.read.Each(d.layout.ChunkSize, func(start, end int) {
-			b.now[start/chunker.BlockSize] = b.hash.Block(start/chunker.BlockSize, content)
-			content = content[end-start:]
-		})
+		x.hashes = make([]chunker.BlockHash, len(b.now))
+		b.hash.All(x.hashes, content)
+		return b.hash.ID(x.hashes)
 	}
+	if x.stale = !d.blocks.Load(x.index, b.now, b.full); x.stale {
+		return chunker.Zero
+	}
+	x.was, x.base = b.hash.ID(b.now), b.hash.ID(b.full)
+	x.read.Each(d.layout.ChunkSize, func(start, end int) {
+		b.now[start/chunker.BlockSize] = b.hash.Block(start/chunker.BlockSize, content)
+		content = content[end-start:]
+	})
 	for i := range b.now {
 		if b.now[i] != b.full[i] {
 			x.patch.Set(i)
-			x.sent++
-			x.stale = x.stale || !x.whole && !x.read.Get(i)
+			x.stale = x.stale || !x.read.Get(i)
 		}
 	}
-	if x.stale {
-		d.blocks.Forget(x.index)
-	} else {
+	if !x.stale {
 		d.blocks.Store(x.index, b.now, b.full)
-	}
-	if x.whole && (x.stale || x.sent > patchable(len(b.now))) {
-		x.sent = 0
 	}
 	return b.hash.ID(b.now)
 }
+
+// sparse reports whether a chunk was written in small pieces, and so may be again.
+func (x *part) sparse(d *disk) bool {
+	return d.blocks != nil && x.n == d.layout.ChunkSize && x.written <= x.n/chunker.BlockSize/sparse
+}
+
+// sparse: at most one block of so many was written.
+const sparse = 4
 
 // latePart encodes a part that the master asked for.
 func (w *worker) latePart(it *item, x *part) error {
 	d := it.span.d
 	content := it.span.raw[x.off : x.off+x.n]
-	if x.sent == 0 {
-		if !x.whole {
-			return fmt.Errorf("chunk %d of %s is as it was sent in full, and staging does not have it", x.index, d.src.Name())
-		}
+	if x.whole {
 		w.compress(it, content)
-		w.remember(d, x, content)
+		if x.hashes != nil {
+			d.blocks.StoreFull(x.index, x.hashes)
+		}
 		return nil
 	}
 	b := &w.blocks
 	b.data = b.data[:0]
-	at := 0
-	for i := range d.layout.ChunkSize / chunker.BlockSize {
-		if !x.whole && !x.read.Get(i) {
-			continue
+	x.read.Each(d.layout.ChunkSize, func(start, end int) {
+		if x.patch.Get(start / chunker.BlockSize) {
+			b.data = append(b.data, content[:end-start]...)
 		}
-		if x.patch.Get(i) {
-			b.data = append(b.data, content[at:at+chunker.BlockSize]...)
-		}
-		at += chunker.BlockSize
+		content = content[end-start:]
+	})
+	if len(b.data) == 0 {
+		return fmt.Errorf("chunk %d of %s is again as it was sent whole, and staging does not have it any more", x.index, d.src.Name())
 	}
 	var err error
 	it.data, err = w.comp.EncodeBlocks(it.buf, d.layout.ChunkSize, b.data, &x.patch)
 	it.codec, it.base, it.sent = chunker.Patch, x.base, len(b.data)
 	return err
 }
-
-// remember keeps the block hashes of a chunk that is sent whole, if it was written in small pieces: then it may be again.
-func (w *worker) remember(d *disk, x *part, content []byte) {
-	switch b := &w.blocks; {
-	case d.blocks == nil || len(content) != d.layout.ChunkSize:
-	case x.written > len(content)/chunker.BlockSize/sparse:
-		d.blocks.Forget(x.index)
-	default:
-		b.fit(w.p.conf.Keys.ChunkKey(), d.layout.ChunkSize)
-		b.hash.All(b.now, content)
-		d.blocks.StoreFull(x.index, b.now)
-	}
-}
-
-// sparse: a chunk counts as written in small pieces if at most one block of so many was.
-const sparse = 4

@@ -23,11 +23,11 @@ type patched struct {
 	r    *rand.Rand
 }
 
-// newPatched makes a first restpoint of 128 chunks of 256 KiB. The last chunk is shorter.
+// newPatched makes a first restpoint of 32 chunks of 256 KiB. The last chunk is shorter.
 func newPatched(t *testing.T) *patched {
 	w := newWorld(t)
 	p := &patched{world: w, r: rand.New(rand.NewPCG(31, 32))}
-	p.d = &liveDisk{id: "a", data: make([]byte, 32<<20-5*grain), t: &liveTracker{}}
+	p.d = &liveDisk{id: "a", data: make([]byte, 8<<20-5*grain), t: &liveTracker{}}
 	for i := range p.d.data {
 		if i/grain%64 < 60 {
 			p.d.data[i] = byte(p.r.Uint32())
@@ -73,11 +73,6 @@ func (p *patched) try(change func(*cycle.Config)) (*cycle.Result, error) {
 // TestPatches: of a chunk in which few blocks were written few are read and sent, again and again, and every restpoint is whole.
 func TestPatches(t *testing.T) {
 	p := newPatched(t)
-	p.write(16)
-	first := p.cycle(nil) // nothing is known of blocks yet
-	if least := int64(2 << 20); first.Stats.Sent < least {
-		t.Fatalf("sent %d bytes, want whole chunks", first.Stats.Sent)
-	}
 	again := func(round int, blocks int64, chunks ...int64) {
 		t.Helper()
 		for _, c := range chunks {
@@ -88,7 +83,7 @@ func TestPatches(t *testing.T) {
 			t.Errorf("round %d: read %d bytes and sent %d, want at most %d", round, p.d.read, res.Stats.Sent, most)
 		}
 	}
-	again(0, 2*64, 3, 4) // whole
+	again(0, 2*64, 3, 4) // whole: nothing is known of blocks yet
 	for round := int64(1); round <= 5; round++ {
 		again(int(round), 2*round, 3, 4)
 	}
@@ -202,7 +197,7 @@ func TestPatchBaseLost(t *testing.T) {
 	if !wire.HasCode(err, wire.CodeMissing) {
 		t.Fatalf("got %v", err)
 	}
-	if res := p.cycle(nil); res.Stats.Sent%(256<<10) != 0 || res.Stats.Sent == 0 {
+	if res := p.cycle(nil); res.Stats.Sent < 10*256<<10 {
 		t.Errorf("%d bytes were sent, want whole chunks", res.Stats.Sent)
 	}
 }

@@ -162,7 +162,7 @@ func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
 	index, id, n := s.index(i), s.ids[i], int64(s.length(i))
 	q.p.n.done.Add(n)
 	if s.parts != nil {
-		if x := &s.parts[i]; x.known && !x.whole && (x.stale || x.was != was) {
+		if x := &s.parts[i]; !x.whole && (x.stale || x.was != was) {
 			s.d.blocks.Forget(index)
 			s.d.again = append(s.d.again, index)
 			return nil
