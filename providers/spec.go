@@ -42,10 +42,12 @@ type Meta struct {
 // VolumeSpec asks for a volume.
 type VolumeSpec struct {
 	Meta
-	Size int64  `json:"size,omitempty"` // bytes; with a source 0 means its size, and less than that is ErrInvalid
-	From Source `json:"from,omitzero"`
-	// Thin lets the volume share the blocks of its source where that is cheaper (Capabilities.ThinClones). Such a volume has no attachment to
-	// a writer of the kind WriterFile, and its source is not deleted before it.
+	Size int64 `json:"size,omitempty"` // bytes; with a source 0 means its size, and less than that is ErrInvalid
+	// Filled is how many bytes are expected to hold data, all of Size when 0. Places that allocate as it is written have room for that much.
+	Filled int64  `json:"filled,omitempty"`
+	From   Source `json:"from,omitzero"`
+	// Thin lets the volume share the blocks of its source where that is cheaper (Capabilities.ThinClones). It is for the disks of
+	// an instance: it has no attachment to a writer of the kind WriterFile, no snapshots and no clones. Its source may have to stay as long as it does.
 	Thin     bool              `json:"thin,omitempty"`
 	Zone     string            `json:"zone,omitempty"`
 	Settings map[string]string `json:"settings,omitempty"`
@@ -100,6 +102,8 @@ func (s *VolumeSpec) Check(c *Capabilities) error {
 	case err != nil:
 	case s.Size < 0 || s.Size == 0 && s.From.Kind == FromNothing:
 		err = fmt.Errorf("size of %d bytes", s.Size)
+	case s.Filled < 0 || s.Size > 0 && s.Filled > s.Size:
+		err = fmt.Errorf("%d bytes of data in %d", s.Filled, s.Size)
 	case s.From.Kind == FromNothing && s.From.ID != "" || s.From.Kind != FromNothing && !id(s.From.ID):
 		err = fmt.Errorf("source %q", s.From.ID)
 	case s.From.Kind != FromNothing && !c.CanMakeVolumeFrom(s.From.Kind):

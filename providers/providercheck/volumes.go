@@ -146,6 +146,7 @@ func (c *checker) badInput(ctx context.Context) error {
 		"tag of lines":     func(s *providers.VolumeSpec) { s.Tags = map[string]string{"k": "a\nb"} },
 		"no size":          func(s *providers.VolumeSpec) { s.Size = 0 },
 		"negative size":    func(s *providers.VolumeSpec) { s.Size = -1 },
+		"overfull":         func(s *providers.VolumeSpec) { s.Filled = s.Size + 1 },
 		"too large":        func(s *providers.VolumeSpec) { s.Size = c.caps.MaxVolume + 1 },
 		"unknown zone":     func(s *providers.VolumeSpec) { s.Zone = "no-such-zone" },
 		"unknown setting":  func(s *providers.VolumeSpec) { s.Settings = map[string]string{"no-such-setting": "x"} },

@@ -1,0 +1,325 @@
+package qemu
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/openmigrate/openmigrate/providers"
+)
+
+// instance is a machine. What is wanted of it stands in its record; one worker at a time, in the background, makes it so.
+type instance struct {
+	instanceRecord
+	// These, and the record, are guarded by Provider.mu.
+	working   bool               // there is a worker
+	interrupt context.CancelFunc // has the worker look again at what is wanted
+	adopted   bool               // this Provider has seen the process of a running machine
+
+	monitor sync.Mutex // held while one speaks QMP, because QEMU serves one client; taken before Provider.mu
+}
+
+func newInstance(r instanceRecord) *instance {
+	return &instance{instanceRecord: r, interrupt: func() {}}
+}
+
+// CreateInstance implements providers.Instances. It returns when the machine is written down; it starts in the background.
+func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSpec) (providers.Instance, error) {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return providers.Instance{}, err
+	}
+	c := p.capabilities()
+	if err := spec.Check(&c); err != nil {
+		return providers.Instance{}, err
+	}
+	typ, err := parseType(spec.Type)
+	if err == nil {
+		err = spec.CheckType(typ)
+	}
+	if err == nil {
+		err = checkNICs(spec.NICs)
+	}
+	if err == nil {
+		err = p.checkPrograms(spec.Firmware)
+	}
+	if err != nil {
+		return providers.Instance{}, fmt.Errorf("create instance: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ctx.Err() != nil {
+		return providers.Instance{}, ctx.Err()
+	}
+	id := idFor(providers.KindInstance, spec.Token)
+	if i := p.instances[id]; i != nil {
+		return i.Instance, again(providers.KindInstance, id, i.Spec == string(text), time.Time{})
+	}
+	i, volumes, err := p.planInstance(id, &c, spec)
+	if err == nil {
+		err = p.memoryRoom(typ.Memory)
+	}
+	if err != nil {
+		return providers.Instance{}, fmt.Errorf("create instance: %w", err)
+	}
+	i.Spec = string(text)
+	if err := p.saveInstance(i); err != nil {
+		return providers.Instance{}, fmt.Errorf("create instance: %w", err)
+	}
+	p.instances[id] = i
+	step("instance recorded")
+	for _, v := range volumes {
+		if err := p.addVolume(v); err != nil {
+			p.fail(i, fmt.Errorf("make its disk: %w", err))
+			break
+		}
+	}
+	p.kick(i)
+	return i.Instance, nil
+}
+
+func (p *Provider) checkPrograms(firmware providers.Firmware) error {
+	if _, err := exec.LookPath(p.opts.QEMU); err != nil {
+		return fmt.Errorf("%w: %w; install the package qemu-system-x86", providers.ErrInvalid, err)
+	}
+	if firmware == providers.UEFI {
+		_, _, err := findOVMF()
+		return err
+	}
+	return nil
+}
+
+// planInstance looks at what a machine is made of and returns it with the volumes that must be made for it. The caller holds mu.
+func (p *Provider) planInstance(id string, c *providers.Capabilities, spec providers.InstanceSpec) (*instance, []*volume, error) {
+	sum := sha256.Sum256([]byte(id))
+	i := newInstance(instanceRecord{Request: spec, Want: providers.StateRunning, UUID: uuid(sum)})
+	i.Instance = providers.Instance{ID: id, Name: spec.Name, Owner: spec.Owner, Tags: maps.Clone(spec.Tags), Type: spec.Type, Firmware: spec.Firmware, Bus: spec.Bus,
+		State: providers.StateCreating, Created: time.Now().UTC()}
+	var made []*volume
+	var size int64
+	for n, d := range spec.Disks {
+		volume := d.From.ID
+		if d.From.Kind == providers.FromSnapshot {
+			v, err := p.planVolume(idFor(providers.KindVolume, fmt.Sprintf("%s.%d", id, n)), c, providers.VolumeSpec{Meta: spec.Meta, From: d.From})
+			if err != nil {
+				return nil, nil, err
+			}
+			made, size, volume = append(made, v), size+v.Filled, v.Volume.ID
+		} else if err := p.checkDisk(volume); err != nil {
+			return nil, nil, err
+		}
+		i.Instance.Disks = append(i.Instance.Disks, providers.InstanceDisk{Volume: volume, Delete: d.Delete, Boot: n == spec.Boot})
+	}
+	for n, nic := range spec.NICs {
+		i.Instance.NICs = append(i.Instance.NICs, plug(sum, n, nic))
+	}
+	return i, made, p.diskRoom(size)
+}
+
+// uuid makes a UUID of version 8 from a hash.
+func uuid(sum [32]byte) string {
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// checkDisk refuses a volume that cannot become a disk. The caller holds mu.
+func (p *Provider) checkDisk(id string) error {
+	v, err := p.known(id)
+	if err != nil {
+		return err
+	}
+	user := p.userOf(id)
+	switch {
+	case v.Volume.State != providers.StateAvailable:
+		err = fmt.Errorf("%w: volume %s is %s", providers.ErrConflict, id, v.Volume.State)
+	case user != nil:
+		err = fmt.Errorf("%w: volume %s is a disk of instance %s", providers.ErrConflict, id, user.Instance.ID)
+	case v.Volume.Attachment != nil:
+		err = fmt.Errorf("%w: volume %s is attached to a writer; detach it first", providers.ErrConflict, id)
+	case v.readers > 0:
+		err = fmt.Errorf("%w: volume %s is being copied", providers.ErrConflict, id)
+	}
+	return err
+}
+
+// plug makes the n-th card of the machine with that hash. The ports of its forwards are chosen at each start.
+func plug(sum [32]byte, n int, nic providers.NIC) providers.InstanceNIC {
+	out := providers.InstanceNIC{Network: nic.Network, MAC: nic.MAC}
+	if out.MAC == "" {
+		// Of a vendor that nobody is: locally administered.
+		out.MAC = net.HardwareAddr{0x52, 0x54, 0x00, sum[16], sum[17], sum[18] + byte(n)}.String()
+	} else if mac, err := net.ParseMAC(nic.MAC); err == nil {
+		out.MAC = mac.String() // one form, whatever was given
+	}
+	if nic.Network == Isolated || nic.Network == NAT {
+		addr := nic.Address
+		if !addr.IsValid() {
+			addr = netip.AddrFrom4([4]byte{10, 0, byte(userSubnet + n), 15})
+		}
+		out.Addresses = []netip.Addr{addr}
+	}
+	for _, port := range nic.Forward {
+		out.Forwards = append(out.Forwards, providers.Forward{Port: port, Address: netip.AddrPortFrom(loopback, 0)})
+	}
+	return out
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// machineOf returns an instance that is there. The caller holds mu.
+func (p *Provider) machineOf(id string) (*instance, error) {
+	i := p.instances[id]
+	if i == nil {
+		return nil, missing(providers.KindInstance, id)
+	}
+	return i, nil
+}
+
+// view is what is told of an instance. The caller holds mu.
+func (i *instance) view() providers.Instance {
+	out := i.Instance
+	out.NICs = slices.Clone(out.NICs)
+	for n := range out.NICs {
+		if i.Instance.State != providers.StateRunning {
+			out.NICs[n].Forwards = nil // there is nobody behind them
+		}
+	}
+	return out
+}
+
+// Instance implements providers.Instances. It notices machines that ended by themselves.
+func (p *Provider) Instance(ctx context.Context, id string) (providers.Instance, error) {
+	p.mu.Lock()
+	i, err := p.machineOf(id)
+	if err != nil {
+		p.mu.Unlock()
+		return providers.Instance{}, err
+	}
+	look := i.Instance.State == providers.StateRunning && !i.working
+	p.mu.Unlock()
+	if look {
+		p.observe(ctx, i)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return i.view(), ctx.Err()
+}
+
+// StartInstance implements providers.Instances.
+func (p *Provider) StartInstance(ctx context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.machineOf(id)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	switch i.Instance.State {
+	case providers.StateCreating, providers.StateRunning:
+		return nil
+	case providers.StateStopped:
+	default:
+		return fmt.Errorf("start instance %s: %w: it is %s", id, providers.ErrConflict, i.Instance.State)
+	}
+	typ, err := parseType(i.Instance.Type)
+	if err == nil {
+		err = p.memoryRoom(typ.Memory)
+	}
+	if err == nil {
+		err = checkNICs(i.Request.NICs)
+	}
+	for _, d := range i.Instance.Disks {
+		if v := p.volumes[d.Volume]; err == nil && v != nil && v.readers > 0 {
+			err = fmt.Errorf("%w: its volume %s is being copied", providers.ErrConflict, d.Volume)
+		}
+	}
+	if err == nil {
+		err = p.want(i, providers.StateRunning, providers.StateCreating, time.Time{})
+	}
+	if err != nil {
+		return fmt.Errorf("start instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// StopInstance implements providers.Instances.
+func (p *Provider) StopInstance(ctx context.Context, id string, force bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, err := p.machineOf(id)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	switch i.Instance.State {
+	case providers.StateStopped:
+		return nil
+	case providers.StateStopping:
+		if !force {
+			return nil
+		}
+	case providers.StateCreating, providers.StateRunning:
+	default:
+		return fmt.Errorf("stop instance %s: %w: it is %s", id, providers.ErrConflict, i.Instance.State)
+	}
+	deadline := time.Now().UTC()
+	if !force {
+		deadline = deadline.Add(p.opts.Grace)
+	}
+	if err := p.want(i, providers.StateStopped, providers.StateStopping, deadline); err != nil {
+		return fmt.Errorf("stop instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// TerminateInstance implements providers.Instances.
+func (p *Provider) TerminateInstance(ctx context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := p.instances[id]
+	if i == nil || i.Instance.State == providers.StateTerminated || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if i.Instance.State == providers.StateTerminating {
+		p.kick(i) // in case that its worker gave up
+		return nil
+	}
+	if err := p.want(i, providers.StateTerminated, providers.StateTerminating, time.Time{}); err != nil {
+		return fmt.Errorf("terminate instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// want writes down what is wanted of an instance and has it done. The caller holds mu.
+func (p *Provider) want(i *instance, want, until providers.State, deadline time.Time) error {
+	wanted, due, state, reason := i.Want, i.Deadline, i.Instance.State, i.Instance.Reason
+	i.Want, i.Deadline, i.Instance.State, i.Instance.Reason = want, deadline, until, ""
+	if err := p.saveInstance(i); err != nil {
+		i.Want, i.Deadline, i.Instance.State, i.Instance.Reason = wanted, due, state, reason
+		return err
+	}
+	step("want recorded")
+	p.kick(i)
+	return nil
+}
+
+// fail says that a machine never came up, or how. The caller holds mu.
+func (p *Provider) fail(i *instance, err error) {
+	i.Instance.State, i.Instance.Reason = providers.StateFailed, err.Error()
+	if i.Run.Ever {
+		i.Instance.State, i.Want = providers.StateStopped, providers.StateStopped // it has been one, and may be again
+	}
+	_ = p.saveInstance(i) // if not, the next process tries again and fails again
+}
