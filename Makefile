@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e lint fmt bench bench-live demo fuzz clean
+.PHONY: help build test e2e lint fmt bench bench-replication bench-live demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,13 +31,15 @@ e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint
 
-bench: build ## the table of docs/BENCHMARKS.md against restic, borg and the machine's limit
+bench: bench-replication bench-live ## the tables of docs/BENCHMARKS.md, one after the other
+
+bench-replication: build ## against restic, borg and the machine's limit (BENCH_FLAGS)
 	scripts/setup bench
 	go run ./bench/replication $(BENCH_FLAGS)
 
-bench-live: build ## freeze, overhead, RPO and wire cost of a server that is written to (root: loop devices, eBPF; half an hour)
+bench-live: build ## a server that is written to: freeze, overhead, RPO, bytes sent (LIVE_FLAGS; root: loop devices, eBPF)
 	scripts/setup bench
-	go run ./bench/live $(BENCH_FLAGS)
+	go run ./bench/live $(LIVE_FLAGS)
 
 demo: build ## a disk replicated, changed, replicated again, both restpoints rebuilt and compared
 	scripts/setup demo
