@@ -23,6 +23,7 @@ type options struct {
 
 	disk, file           int64 // of the file system, and of the file in it that is written to
 	buffered             bool
+	chunkSize            int   // freeze, rpo: 0: by disk size
 	freezeRate, rpoRate  int64
 	restpoints           int           // of freeze
 	pause                time.Duration // between them
@@ -31,7 +32,8 @@ type options struct {
 	sparsePairs          int
 	large, small, dirty  int64 // of sparse
 	rpoFor, rpoInterval  time.Duration
-	wireRounds, wireSize int
+	wireFile             int64 // of wire8k
+	wireRounds, wireSize int   // restpoints, and writes between them
 }
 
 // wants reports whether a section shall run.
@@ -68,6 +70,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	size(&o.large, "large", "1TiB", "sparse: size of the large disk")
 	size(&o.small, "small", "10GiB", "sparse: size of the small disk")
 	size(&o.dirty, "dirty", "256MiB", "sparse: how much is written between two restpoints, in pieces of 1 MiB")
+	f.IntVar(&o.chunkSize, "chunk-size", 0, "freeze, rpo: bytes, a power of two from 65536 to 4194304; 0: by disk size")
 	f.IntVar(&o.restpoints, "restpoints", 20, "freeze: how many are taken")
 	f.DurationVar(&o.pause, "pause", time.Second, "freeze: from the end of one to the start of the next")
 	f.IntVar(&o.pairs, "pairs", 10, "throughput: how many comparisons")
@@ -75,7 +78,8 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.sparsePairs, "sparse-pairs", 5, "sparse: how many comparisons")
 	f.DurationVar(&o.rpoFor, "for", 10*time.Minute, "rpo: how long")
 	f.DurationVar(&o.rpoInterval, "interval", time.Second, "rpo: of the agent's schedule")
-	f.IntVar(&o.wireRounds, "wire-rounds", 5, "wire8k: how many restpoints")
+	size(&o.wireFile, "wire-file", "1GiB", "wire8k: size of the file that is written to")
+	f.IntVar(&o.wireRounds, "wire-rounds", 12, "wire8k: how many restpoints")
 	f.IntVar(&o.wireSize, "wire-writes", 4096, "wire8k: writes of 8 KiB between two restpoints")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -85,7 +89,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	}
 	if quick {
 		o.disk, o.file, o.large, o.small, o.dirty = 1<<30, 256<<20, 16<<30, 1<<30, 32<<20
-		o.restpoints, o.pairs, o.writes, o.sparsePairs, o.rpoFor, o.wireRounds, o.wireSize = 5, 2, 5000, 2, 20*time.Second, 2, 512
+		o.restpoints, o.pairs, o.writes, o.sparsePairs, o.rpoFor, o.wireRounds, o.wireSize, o.wireFile, o.tracked = 5, 2, 5000, 2, 20*time.Second, 4, 512, 128<<20, 64<<20
 	}
 	return o, o.check(only)
 }

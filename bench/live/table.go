@@ -110,8 +110,8 @@ func rpoRows(r *rpo) []report.Row {
 	if r == nil || len(r.Samples) == 0 {
 		return []report.Row{report.RPO.Missing(notRun)}
 	}
-	row := report.RPO.Row(measure.Percentile(r.Samples, 0.99).Seconds(), nil, "p50 %.2f, worst %.2f s in %.0f s, asked every 250 ms; interval %v; %s of %s/s wanted were written; by state %v",
-		measure.Percentile(r.Samples, 0.5).Seconds(), slices.Max(r.Samples).Seconds(), r.For.Seconds(), r.Interval, mb(int64(r.achieved())), mb(r.Rate), r.States)
+	row := report.RPO.Row(measure.Percentile(r.Samples, 0.99).Seconds(), nil, "p50 %.2f, worst %.2f s in %.0f s, asked every 250 ms; interval %v; %s of %s/s wanted were written; by state %v; the first restpoint under load, before that, took %.1f s",
+		measure.Percentile(r.Samples, 0.5).Seconds(), slices.Max(r.Samples).Seconds(), r.For.Seconds(), r.Interval, mb(int64(r.achieved())), mb(r.Rate), r.States, r.WarmUp.Seconds())
 	if len(r.Restpoints) == 0 {
 		return []report.Row{row}
 	}
@@ -136,10 +136,9 @@ func rpoRows(r *rpo) []report.Row {
 func wireRows(list []variant) []report.Row {
 	var rows []report.Row
 	for i := range list {
-		v := &list[i]
-		if cost := v.cost(); len(cost) > 0 {
-			rows = append(rows, report.Info("put per byte of random 8 KiB writes, "+v.Name, fmt.Sprintf("%.2f", measure.Median(cost)), "%s written before each of %d restpoints, in %s of chunks",
-				mb(v.Rounds[0].Written), len(cost), mb(v.Rounds[0].Changed)))
+		if v := &list[i]; len(v.Rounds) > 0 {
+			rows = append(rows, report.Info("put per byte of random 8 KiB writes, "+v.Name, fmt.Sprintf("%.2f", v.cost()), "%d restpoints after %s each, in %s of chunks",
+				len(v.Rounds), mb(v.Rounds[0].Written), mb(v.Rounds[0].Changed)))
 		}
 	}
 	return rows

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/bench/load"
 	"github.com/openmigrate/openmigrate/bench/system"
+	"github.com/openmigrate/openmigrate/chunker"
 )
 
 // pageSize is what a database writes at once, in bytes.
@@ -26,33 +30,45 @@ type paging struct {
 	Stored  int64 `json:"stored"`  // put into staging
 }
 
-// cost is what was put for each byte that was written.
-func (v *variant) cost() (list []float64) {
+// cost is what was put for each byte that was written, in all rounds: most put patches, and now and then one puts chunks whole again.
+func (v *variant) cost() float64 {
+	var stored, written int64
 	for _, r := range v.Rounds {
-		list = append(list, float64(r.Stored)/float64(r.Written))
+		stored, written = stored+r.Stored, written+r.Written
 	}
-	return list
+	return float64(stored) / float64(max(written, 1))
 }
 
+// variants are the ways that are compared.
+var variants = []struct {
+	name string
+	o    system.Options
+}{
+	{"patches", system.Options{}},
+	{"whole chunks", system.Options{Agent: []string{"--whole-chunks"}}},
+	{"patches, chunks of 64 KiB", system.Options{ChunkSize: 64 << 10}},
+	{"whole chunks of 64 KiB", system.Options{ChunkSize: 64 << 10, Agent: []string{"--whole-chunks"}}},
+}
+
+// wire8k writes the same pages in each way.
 func (b *bench) wire8k(ctx context.Context, dir string, res *results) error {
-	for _, v := range []struct {
-		name string
-		o    system.Options
-	}{
-		{"as the agent does it by itself", system.Options{}},
-		{"chunks of 64 KiB", system.Options{ChunkSize: 64 << 10}},
-	} {
-		var err error
-		res.Wire8k = append(res.Wire8k, variant{Name: v.name})
-		if err = b.pages(ctx, filepath.Join(dir, v.name), v.o, &res.Wire8k[len(res.Wire8k)-1]); err != nil {
-			return err
+	for i, way := range variants {
+		v := variant{Name: way.name}
+		err := b.pages(ctx, filepath.Join(dir, strconv.Itoa(i)), way.o, &v)
+		res.Wire8k = append(res.Wire8k, v)
+		if err != nil {
+			return fmt.Errorf("%s: %w", way.name, err)
 		}
 	}
 	return nil
 }
 
+// settle is how many pages are written for each chunk of the default size before anything is measured: patches are made of chunks that were sent
+// whole since they were first written in small pieces.
+const settle = 4
+
 func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *variant) (err error) {
-	disk, err := b.newWritten(ctx, dir, b.o.disk, b.o.file)
+	disk, err := b.newWritten(ctx, dir, b.o.wireFile*2, b.o.wireFile)
 	if err != nil {
 		return err
 	}
@@ -65,26 +81,33 @@ func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *vari
 	if _, err := s.Sync(ctx); err != nil {
 		return err
 	}
-	for i := range b.o.wireRounds {
-		written := int64(b.o.wireSize) * pageSize
-		w := load.Options{Path: disk.path, Size: b.o.file, Block: pageSize, Seed: uint64(i + 1)}
-		if _, err := load.Run(ctx, w, written); err != nil {
-			return err
+	for i := range b.o.wireRounds + 1 {
+		n := int64(b.o.wireSize)
+		if i == 0 {
+			n = b.o.wireFile / chunker.DefaultSize * settle
 		}
-		unix.Sync()
-		c, err := s.Sync(ctx)
+		r, err := b.page(ctx, s, disk, n, uint64(i))
 		if err != nil {
 			return err
 		}
-		if err := tracked(&c); err != nil {
-			return err
-		}
-		r := paging{written, c.Restpoint.Disks[0].Changed, c.Restpoint.Stats.Stored}
-		b.say("%s: %s written, %s of chunks changed, %s stored, %.2f s", v.Name, mb(r.Written), mb(r.Changed), mb(r.Stored), c.Wall.Seconds())
-		v.Rounds = append(v.Rounds, r)
-		if err := b.room(); err != nil {
-			return err
+		b.say("%s: %s written, %s of chunks changed, %s stored", v.Name, mb(r.Written), mb(r.Changed), mb(r.Stored))
+		if i > 0 {
+			v.Rounds = append(v.Rounds, r)
 		}
 	}
 	return nil
+}
+
+// page writes n pages and makes a restpoint.
+func (b *bench) page(ctx context.Context, s *system.System, disk *written, n int64, seed uint64) (paging, error) {
+	w := load.Options{Path: disk.path, Size: b.o.wireFile, Block: pageSize, Seed: seed}
+	if _, err := load.Run(ctx, w, n*pageSize); err != nil {
+		return paging{}, err
+	}
+	unix.Sync()
+	c, err := s.Sync(ctx)
+	if err = errors.Join(err, b.room()); err != nil {
+		return paging{}, err
+	}
+	return paging{n * pageSize, c.Restpoint.Disks[0].Changed, c.Restpoint.Stats.Stored}, tracked(&c)
 }

@@ -28,6 +28,7 @@ const readyLimit = 2 * time.Minute
 // System is a running installation. Close it.
 type System struct {
 	bin, dir string
+	flags    []string // of the agent
 	id       string   // of the machine
 	env      []string // for commands
 	master   *process
@@ -39,11 +40,12 @@ type Options struct {
 	Staging   string   // --staging of the master
 	Env       []string // of the master, beside this process's
 	ChunkSize int      // bytes; 0: by disk size
+	Agent     []string // further flags of the agent
 }
 
 // Start makes an installation in the folder dir with the programs in bin, and an agent of disk that waits to be asked.
 func Start(ctx context.Context, bin, dir, disk string, o Options) (_ *System, err error) {
-	s := &System{bin: bin, dir: dir}
+	s := &System{bin: bin, dir: dir, flags: o.Agent}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%w%s", err, s.logs()), s.Close())
@@ -132,7 +134,8 @@ func (s *System) Schedule(ctx context.Context, interval time.Duration) error {
 }
 
 func (s *System) runAgent(ctx context.Context, disk string) (*process, error) {
-	return start(ctx, s.dir+"/agent.log", s.env, filepath.Join(s.bin, "openmigrate-agent"), "run", "--name", machine, "--state-dir", filepath.Join(s.dir, "agent"), "--disk", disk)
+	args := append([]string{"run", "--name", machine, "--state-dir", filepath.Join(s.dir, "agent"), "--disk", disk}, s.flags...)
+	return start(ctx, s.dir+"/agent.log", s.env, filepath.Join(s.bin, "openmigrate-agent"), args...)
 }
 
 func (s *System) startAgent(ctx context.Context, disk string) (err error) {
