@@ -23,7 +23,7 @@ type options struct {
 
 	disk, file           int64 // of the file system, and of the file in it that is written to
 	buffered             bool
-	chunkSize            int   // freeze, rpo: 0: by disk size
+	chunkSize            int // freeze, rpo: 0: by disk size
 	freezeRate, rpoRate  int64
 	restpoints           int           // of freeze
 	pause                time.Duration // between them
