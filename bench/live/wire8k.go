@@ -63,9 +63,12 @@ func (b *bench) wire8k(ctx context.Context, dir string, res *results) error {
 	return nil
 }
 
-// settle is how many pages are written for each chunk of the default size before anything is measured: patches are made of chunks that were sent
-// whole since they were first written in small pieces.
-const settle = 4
+// Before anything is measured settle pages are written for each chunk of the default size, because patches are made of chunks that were sent whole
+// since they were first written in small pieces, and then come settleRounds, so that patches have all sizes.
+const (
+	settle       = 4
+	settleRounds = 8
+)
 
 func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *variant) (err error) {
 	disk, err := b.newWritten(ctx, dir, b.o.wireFile*2, b.o.wireFile)
@@ -81,7 +84,7 @@ func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *vari
 	if _, err := s.Sync(ctx); err != nil {
 		return err
 	}
-	for i := range b.o.wireRounds + 1 {
+	for i := range 1 + settleRounds + b.o.wireRounds {
 		n := int64(b.o.wireSize)
 		if i == 0 {
 			n = b.o.wireFile / chunker.DefaultSize * settle
@@ -90,8 +93,8 @@ func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *vari
 		if err != nil {
 			return err
 		}
-		b.say("%s: %s written, %s of chunks changed, %s stored", v.Name, mb(r.Written), mb(r.Changed), mb(r.Stored))
-		if i > 0 {
+		b.say("%s, round %d: %s written, %s of chunks changed, %s stored", v.Name, i-settleRounds, mb(r.Written), mb(r.Changed), mb(r.Stored))
+		if i > settleRounds {
 			v.Rounds = append(v.Rounds, r)
 		}
 	}
