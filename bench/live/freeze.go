@@ -53,6 +53,7 @@ func (l *loaded) achieved() float64 { return float64(l.Written) / l.For.Seconds(
 // frozen is what the section measured.
 type frozen struct {
 	loaded
+	Wanted     int     `json:"wanted"` // restpoints; fewer were taken when the time was up
 	Restpoints []taken `json:"restpoints"`
 }
 
@@ -139,12 +140,12 @@ func (b *bench) freeze(ctx context.Context, dir string, res *results) (err error
 		return err
 	}
 	defer closing(s, &err)
-	f := &frozen{loaded: loaded{Rate: b.o.freezeRate, Block: 4096, Buffered: b.o.buffered}}
+	f := &frozen{Wanted: b.o.restpoints, loaded: loaded{Rate: b.o.freezeRate, Block: 4096, Buffered: b.o.buffered}}
 	end, err := s.measuring(&f.loaded)
 	if err != nil {
 		return err
 	}
-	for len(f.Restpoints) < b.o.restpoints {
+	for began := time.Now(); len(f.Restpoints) < f.Wanted && time.Since(began) < b.o.freezeFor; {
 		if err := errors.Join(sleep(ctx, b.o.pause), b.room(), s.failed()); err != nil {
 			return err
 		}

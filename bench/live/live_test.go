@@ -65,7 +65,7 @@ func measured() *results {
 	fuzzy := taken{ID: "bad", Consistency: "fuzzy", Why: []string{"first", "after 12 passes"}, Passes: 12, Longest: 300 * msec}
 	l := loaded{Rate: 5e6, Block: 4096, Written: 50, For: 10 * time.Second, AgentCPU: 3 * time.Second, Server: time.Second}
 	r := &results{
-		Freeze:     &frozen{loaded: l, Restpoints: []taken{under(10 * msec), fuzzy, under(90 * msec), under(30 * msec)}},
+		Freeze:     &frozen{loaded: l, Wanted: 4, Restpoints: []taken{under(10 * msec), fuzzy, under(90 * msec), under(30 * msec)}},
 		Throughput: &throughput{Writes: 100, Pairs: []overhead.Pair{{Plain: 98 * msec, Tracked: 100 * msec}, {Plain: 80 * msec, Tracked: 100 * msec}, {Plain: 100 * msec, Tracked: 100 * msec}}},
 		Sparse:     &sparse{Large: 1 << 40, Small: 1 << 30, Pairs: []sparsePair{{cycle(120 * msec), cycle(100 * msec)}, {cycle(110 * msec), cycle(100 * msec)}, {cycle(300 * msec), cycle(200 * msec)}}},
 		RPO:        &rpo{loaded: l, Interval: time.Second, Restpoints: []taken{under(5 * msec), under(7 * msec)}, States: map[string]int{"protected": 100}},
@@ -121,7 +121,12 @@ func TestTableOfFailures(t *testing.T) {
 		}
 	}
 	fuzzy := taken{Consistency: "fuzzy", Passes: 12}
-	rows = table(&options{only: []string{"freeze"}}, &results{Freeze: &frozen{Restpoints: []taken{fuzzy, fuzzy}}})
+	good := under(50 * msec)
+	rows = table(&options{only: []string{"freeze"}}, &results{Freeze: &frozen{Wanted: 20, Restpoints: []taken{good, good}}})
+	if last := rows[len(rows)-1]; last.Pass || *last.Measured != 0.1 || !strings.Contains(last.Detail, "18 were not taken") {
+		t.Errorf("2 of 20 restpoints: %+v", last)
+	}
+	rows = table(&options{only: []string{"freeze"}}, &results{Freeze: &frozen{Wanted: 2, Restpoints: []taken{fuzzy, fuzzy}}})
 	if rows[0].Pass || rows[0].Measured != nil {
 		t.Errorf("a freeze that never came about: %+v", rows[0])
 	}

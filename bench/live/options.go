@@ -27,6 +27,7 @@ type options struct {
 	freezeRate, rpoRate  int64
 	restpoints           int           // of freeze
 	pause                time.Duration // between them
+	freezeFor            time.Duration // no more are begun after it
 	pairs, writes        int           // of throughput; writes of each half of a pair
 	tracked              int64         // size of the disk that they go to
 	sparsePairs          int
@@ -73,6 +74,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.chunkSize, "chunk-size", 0, "freeze, rpo: bytes, a power of two from 65536 to 4194304; 0: by disk size")
 	f.IntVar(&o.restpoints, "restpoints", 20, "freeze: how many are taken")
 	f.DurationVar(&o.pause, "pause", time.Second, "freeze: from the end of one to the start of the next")
+	f.DurationVar(&o.freezeFor, "freeze-for", 20*time.Minute, "freeze: no restpoint is begun after this time; those that are missing count as failures")
 	f.IntVar(&o.pairs, "pairs", 10, "throughput: how many comparisons")
 	f.IntVar(&o.writes, "writes", 40000, "throughput: how many writes with and without tracking in each")
 	f.IntVar(&o.sparsePairs, "sparse-pairs", 5, "sparse: how many comparisons")

@@ -58,11 +58,11 @@ func freezeRows(f *frozen) []report.Row {
 		report.Info("longest write from request to listing", fmt.Sprintf("%.1f ms", measure.Median(longest)), "median; p90 %.1f, worst %.1f ms", measure.Percentile(longest, 0.9), slices.Max(longest)),
 		report.Info("passes of a restpoint", fmt.Sprintf("%.0f", measure.Median(passes)), "median; most %.0f; CPU in %.0f s: agent %.1f s, master and S3 server %.1f s", slices.Max(passes), f.For.Seconds(),
 			f.AgentCPU.Seconds(), f.Server.Seconds()))
-	return append(rows, instantRow(f.Restpoints))
+	return append(rows, instantRow(f.Restpoints, f.Wanted))
 }
 
-// instantRow is the share of restpoints that are not fuzzy, the others by number, and why the last of them is.
-func instantRow(list []taken) report.Row {
+// instantRow is the share of the wanted restpoints that are not fuzzy, the others by number, and why the last of them is.
+func instantRow(list []taken, wanted int) report.Row {
 	detail, why := consistencies(list), ""
 	var fuzzy []string
 	for i := range list {
@@ -77,7 +77,10 @@ func instantRow(list []taken) report.Row {
 	if len(fuzzy) > 0 {
 		detail += fmt.Sprintf("; fuzzy: %s; %s", strings.Join(fuzzy, ", "), why)
 	}
-	return report.Instant.Row(1-float64(len(fuzzy))/float64(len(list)), nil, "%s", detail)
+	if len(list) < wanted {
+		detail += fmt.Sprintf("; %d were not taken for want of time", wanted-len(list))
+	}
+	return report.Instant.Row(float64(len(list)-len(fuzzy))/float64(wanted), nil, "%s", detail)
 }
 
 func throughputRow(t *throughput) report.Row {
