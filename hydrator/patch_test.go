@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,8 +25,8 @@ func touched(img []byte, nth, round int) []byte {
 	return img
 }
 
-// patched is a world with an image in full, and later ones of which each is patches of the first.
-func patched(t *testing.T, chunks, packSize int) (w *hydratortest.World, images [][]byte, points []*hydratortest.Replicated) {
+// patched is a world with an image in full, and later ones of which each is patches of the first, or if deep is set of the one before.
+func patched(t *testing.T, chunks, packSize int, deep bool) (w *hydratortest.World, images [][]byte, points []*hydratortest.Replicated) {
 	t.Helper()
 	w = hydratortest.NewWorld(t, nil)
 	first := unique(50, chunks)
@@ -33,12 +34,23 @@ func patched(t *testing.T, chunks, packSize int) (w *hydratortest.World, images 
 	points = append(points, w.Replicate(t, "r0", hydratortest.Image{Data: first, PackSize: packSize}))
 	for round := 1; round < 4; round++ {
 		img := touched(images[round-1], 3, round)
+		base := first
+		if deep {
+			base = images[round-1]
+		}
 		images = append(images, img)
-		points = append(points, w.Replicate(t, "r"+string(rune('0'+round)), hydratortest.Image{Data: img, PackSize: packSize, Base: first}))
+		points = append(points, w.Replicate(t, "r"+string(rune('0'+round)), hydratortest.Image{Data: img, PackSize: packSize, Base: base}))
 	}
 	for i, id := range points[3].Chunks {
 		at := w.Where(id)
-		if len(at) != 1 || at[0].Entry.IsPatch() != (i%3 == 0) {
+		depth := uint8(0)
+		if i%3 == 0 {
+			depth = 1
+			if deep {
+				depth = 3
+			}
+		}
+		if len(at) != 1 || at[0].Entry.Depth != depth {
 			t.Fatalf("chunk %d is stored as %+v", i, at)
 		}
 	}
@@ -46,9 +58,13 @@ func patched(t *testing.T, chunks, packSize int) (w *hydratortest.World, images 
 }
 
 func TestPatches(t *testing.T) {
-	for name, packSize := range map[string]int{"packs of 1 MiB": 1 << 20, "packs of few entries": 150 << 10} {
+	for name, test := range map[string]struct {
+		packSize int
+		deep     bool
+	}{"packs of 1 MiB": {packSize: 1 << 20}, "packs of few entries": {packSize: 150 << 10}, "patches of patches": {1 << 20, true},
+		"patches of patches in packs of few entries": {150 << 10, true}} {
 		t.Run(name, func(t *testing.T) {
-			w, images, points := patched(t, 90, packSize)
+			w, images, points := patched(t, 90, test.packSize, test.deep)
 			warm := filepath.Join(t.TempDir(), "warm.raw")
 			for i := range points {
 				mustRestore(t, w, points[i], filepath.Join(t.TempDir(), "cold.raw"), images[i], restoreOptions{batch: 40})
@@ -83,7 +99,7 @@ func TestHostilePatches(t *testing.T) {
 			if base.IsZero() {
 				base = l.Entry.Base
 			}
-			if err := pw.AppendPatch(l.Entry.ID, base, raw, payload); err != nil {
+			if err := pw.AppendPatch(l.Entry.ID, base, 1, raw, payload); err != nil {
 				t.Fatal(err)
 			}
 			w.Forget(l.Entry.ID)
@@ -120,10 +136,10 @@ func TestHostilePatches(t *testing.T) {
 				}
 			})
 		}},
-		"base is a patch": {hurt: func(_ *testing.T, w *hydratortest.World, l wire.Location) {
+		"base of the same depth": {hurt: func(_ *testing.T, w *hydratortest.World, l wire.Location) {
 			w.EditLocations(func(x *wire.Location) {
 				if x.Entry.ID == l.Entry.Base {
-					x.Entry.Codec, x.Entry.Base, x.Entry.Stored = chunker.Patch, l.Entry.ID, 100
+					x.Entry.Codec, x.Entry.Base, x.Entry.Depth, x.Entry.Stored = chunker.Patch, l.Entry.ID, 1, 100
 				}
 			})
 		}, base: true},
@@ -142,7 +158,7 @@ func TestHostilePatches(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			w, images, points := patched(t, 30, 1<<20)
+			w, images, points := patched(t, 30, 1<<20, false)
 			rp, img := points[3], images[3]
 			other = points[0].Chunks[0]
 			was := w.Where(rp.Chunks[at])[0]
@@ -205,8 +221,45 @@ func TestPatchWithABadBaseFindsAnotherCopy(t *testing.T) {
 	}
 }
 
+// TestDeepPatches: of patches on patches up to the limit each restores, and damage anywhere below is found where it is.
+func TestDeepPatches(t *testing.T) {
+	w := hydratortest.NewWorld(t, nil)
+	img := unique(52, 8)
+	w.Replicate(t, "r0", hydratortest.Image{Data: img})
+	var rp *hydratortest.Replicated
+	for round := 1; round <= format.MaxDepth; round++ {
+		before := img
+		img = touched(img, 1, round)
+		rp = w.Replicate(t, fmt.Sprintf("r%d", round), hydratortest.Image{Data: img, Base: before})
+		if e := w.Where(rp.Chunks[5])[0].Entry; int(e.Depth) != round {
+			t.Fatalf("round %d: depth %d", round, e.Depth)
+		}
+		mustRestore(t, w, rp, filepath.Join(t.TempDir(), "disk.raw"), img, restoreOptions{})
+	}
+	at := w.Where(rp.Chunks[5])[0]
+	for range 7 {
+		at = w.Where(at.Entry.Base)[0]
+	}
+	w.Store.Corrupt(at.Pack.Name(), flip(at.Entry.Offset+5))
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	if res, err := restoreTo(t, w, rp, path, restoreOptions{}); !errors.Is(err, ErrDamaged) || res.Damaged != 1 {
+		t.Fatalf("damaged %d, %v", res.Damaged, err)
+	}
+	if n := differing(t, path, img); n != 1 {
+		t.Errorf("%d chunks differ", n)
+	}
+	for _, d := range w.Damage() {
+		if d.ID != at.Entry.ID.String() || d.Pack != at.Pack.String() {
+			t.Errorf("reported %+v, damaged is %s in %s", d, at.Entry.ID, at.Pack)
+		}
+	}
+	if len(w.Damage()) == 0 {
+		t.Error("nothing was reported")
+	}
+}
+
 func TestProvePatches(t *testing.T) {
-	w, _, points := patched(t, 150, 1<<20)
+	w, _, points := patched(t, 150, 1<<20, false)
 	rp := points[3]
 	job := w.Job(wire.JobProve, nil)
 	job.Packs = rp.Packs

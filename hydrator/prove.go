@@ -124,7 +124,7 @@ func (p *prover) pack(ctx context.Context, want wire.JobPack) ([]wire.Damage, er
 	return found, err
 }
 
-// patches opens the patches of the pack that is in the buffer, over their bases, wherever those are stored in full. bad is told of each that can
+// patches opens the patches of the pack that is in the buffer, over their bases, wherever those are stored. bad is told of each that can
 // not be opened, by one goroutine at a time.
 func (p *prover) patches(ctx context.Context, pack format.PackID, patches []format.Entry, bad func(e *format.Entry, cause error)) error {
 	if len(patches) == 0 {
@@ -136,7 +136,7 @@ func (p *prover) patches(ctx context.Context, pack format.PackID, patches []form
 		var wants []reader.Want
 		for ; next < len(patches) && len(wants) < wire.MaxOffer; next++ {
 			e := &patches[next]
-			wants = append(wants, reader.Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Full: true, Index: int64(next)})
+			wants = append(wants, reader.Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Less: e.Depth, Index: int64(next)})
 		}
 		return wants, nil
 	}, reader.Sink{

@@ -62,7 +62,7 @@ type Location struct {
 	Entry format.Entry
 }
 
-// LocationSize is the encoded size of a Location: found u8, kind u8, codec u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32,
+// LocationSize is the encoded size of a Location: found u8, kind u8, codec u8, depth of a patch's base u8, ordinal u32, offset u32, stored u32, raw u32,
 // pack 32 bytes, all little-endian. All is 0 when found is. The id is the one asked for, in order, and not repeated. After all
 // locations come the bases of those that are patches, 32 bytes each, in order.
 const LocationSize = 20 + 32
@@ -73,7 +73,7 @@ func EncodeLocations(dst []byte, locs []Location) []byte {
 		l := &locs[i]
 		var b [LocationSize]byte
 		if l.Found {
-			b[0], b[1], b[2] = 1, byte(l.Entry.Kind), byte(l.Entry.Codec)
+			b[0], b[1], b[2], b[3] = 1, byte(l.Entry.Kind), byte(l.Entry.Codec), l.Entry.BaseDepth()
 			binary.LittleEndian.PutUint32(b[4:], l.Entry.Ordinal)
 			binary.LittleEndian.PutUint32(b[8:], l.Entry.Offset)
 			binary.LittleEndian.PutUint32(b[12:], l.Entry.Stored)
@@ -104,9 +104,6 @@ func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
 		if r[0] == 0 && [LocationSize]byte(r) == [LocationSize]byte{} {
 			continue
 		}
-		if r[0] != 1 || r[3] != 0 {
-			return nil, fmt.Errorf("decode locations: location %d of %d is damaged", i, len(ids))
-		}
 		l := &locs[i]
 		l.Found = true
 		l.Entry = format.Entry{
@@ -115,6 +112,9 @@ func DecodeLocations(b []byte, ids []chunker.ID) ([]Location, error) {
 			Stored: binary.LittleEndian.Uint32(r[12:]), Raw: binary.LittleEndian.Uint32(r[16:]),
 		}
 		copy(l.Pack[:], r[20:])
+		if r[0] != 1 || !l.Entry.SetBaseDepth(r[3]) {
+			return nil, fmt.Errorf("decode locations: location %d of %d is damaged", i, len(ids))
+		}
 		if l.Entry.IsPatch() {
 			patches++
 		}

@@ -12,8 +12,8 @@ import (
 func TestPatchLocations(t *testing.T) {
 	ids, want := someLocations()
 	plain := EncodeLocations(nil, want)
-	want[0].Entry.Codec, want[0].Entry.Base = chunker.Patch, chunker.ID{5, 31: 6}
-	want[1] = Location{Found: true, Pack: format.PackID{4}, Entry: format.Entry{Kind: format.KindChunk, Codec: chunker.Patch, ID: ids[1], Base: chunker.ID{8}, Raw: 9}}
+	want[0].Entry.Codec, want[0].Entry.Depth, want[0].Entry.Base = chunker.Patch, 7, chunker.ID{5, 31: 6}
+	want[1] = Location{Found: true, Pack: format.PackID{4}, Entry: format.Entry{Kind: format.KindChunk, Codec: chunker.Patch, Depth: 1, ID: ids[1], Base: chunker.ID{8}, Raw: 9}}
 	good := EncodeLocations(nil, want)
 	got, err := DecodeLocations(good, ids)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// Resolve answers with the first copy that is not in quarantine, in full if there is one.
+// Resolve answers with the first copy that is not in quarantine, of the least depth.
 func (w *World) Resolve(_ context.Context, _ string, ids []chunker.ID) ([]wire.Location, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -20,7 +20,7 @@ func (w *World) Resolve(_ context.Context, _ string, ids []chunker.ID) ([]wire.L
 	out := make([]wire.Location, len(ids))
 	for i, id := range ids {
 		for _, l := range w.locations[id] {
-			if !w.gone[l.Pack] && (!out[i].Found || out[i].Entry.IsPatch() && !l.Entry.IsPatch()) {
+			if !w.gone[l.Pack] && (!out[i].Found || l.Entry.Depth < out[i].Entry.Depth) {
 				out[i] = l
 			}
 		}

@@ -101,7 +101,7 @@ type Image struct {
 	ChunkSize int // bytes; 0: 64 KiB
 	PackSize  int // bytes; 0: 1 MiB
 	Copies    int // how often each new chunk is stored; 0: once
-	// Base is an image that was replicated before. A new chunk is stored as a patch of Base's at its place, if that is stored in full.
+	// Base is an image that was replicated before. A new chunk is stored as a patch of Base's at its place, if that is stored.
 	Base []byte
 }
 
@@ -224,12 +224,12 @@ func (p *packer) patch(id chunker.ID, content, base []byte, h *chunker.Hasher) b
 	baseID := h.ID(base)
 	p.w.mu.Lock()
 	known := p.mine[id] || len(p.w.locations[id]) > 0
-	full := false
+	depth := uint8(format.MaxDepth)
 	for _, l := range p.w.locations[baseID] {
-		full = full || !l.Entry.IsPatch()
+		depth = min(depth, l.Entry.Depth)
 	}
 	p.w.mu.Unlock()
-	if known || !full {
+	if known || depth == format.MaxDepth {
 		return false
 	}
 	blocks, err := chunker.DiffBlocks(base, content)
@@ -244,7 +244,7 @@ func (p *packer) patch(id chunker.ID, content, base []byte, h *chunker.Hasher) b
 		p.finish()
 	}
 	p.mine[id] = true
-	if err := p.writer.AppendPatch(id, baseID, len(content), data); err != nil {
+	if err := p.writer.AppendPatch(id, baseID, depth+1, len(content), data); err != nil {
 		p.t.Fatal(err)
 	}
 	return true

@@ -82,8 +82,8 @@ func (r *Reader) planAll(ctx context.Context, next func(context.Context) ([]Want
 		for i := range groups {
 			add(groups[i].pack)
 			for j := range groups[i].items {
-				if it := &groups[i].items[j]; it.base.Found {
-					add(it.base.Pack)
+				for k := range groups[i].items[j].chain {
+					add(groups[i].items[j].chain[k].Pack)
 				}
 			}
 		}
@@ -162,7 +162,7 @@ func (r *Reader) openAll(ctx context.Context, from <-chan load, s Sink) error {
 }
 
 // scratch is the memory that one goroutine opens entries in.
-type scratch struct{ content, base []byte }
+type scratch struct{ content, base, spare []byte }
 
 func (r *Reader) openGroup(ctx context.Context, o *format.Opener, l *load, m *scratch, s Sink) error {
 	for i := range l.group.items {

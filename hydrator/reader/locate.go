@@ -17,14 +17,14 @@ const (
 	packHeader = 48
 )
 
-// Want is content that somebody wants. Raw is the length that it must have, in bytes; 0: any. Full refuses patches: it is set for
-// their bases, so that opening something never takes more than one step. Index and Batch mean something to the one who asks; wants are
+// Want is content that somebody wants. Raw is the length that it must have, in bytes; 0: any. Less is the depth that it must be below (format.Entry); 0: any.
+// It is set for the bases of patches, so that opening something comes to an end. Index and Batch mean something to the one who asks; wants are
 // read in about the order in which they are asked for.
 type Want struct {
 	ID    chunker.ID
 	Kind  format.Kind
 	Raw   int
-	Full  bool
+	Less  uint8
 	Index int64
 	Batch int
 }
@@ -32,14 +32,14 @@ type Want struct {
 // item is one stored entry and all wants that it satisfies.
 type item struct {
 	loc   wire.Location
-	base  wire.Location // where the base of a patch is in full
+	chain []wire.Location // of a patch: where its base is, and so on; the last is stored in full
 	wants []Want
 
 	baseAt  int64 // of the group's buffer, once it is fetched
 	baseErr error // why it could not be
 }
 
-// group is items that one GET brings, and one more for the base of each that is a patch.
+// group is items that one GET brings, and one more for each that patches among them stand on.
 type group struct {
 	pack     format.PackID
 	off, end int64 // of the object
@@ -60,8 +60,8 @@ func checkLocation(l *wire.Location, w *Want) error {
 	switch {
 	case w.Raw != 0 && int(e.Raw) != w.Raw:
 		return fmt.Errorf("%w: location of %d raw bytes, want %d", format.ErrCorrupt, e.Raw, w.Raw)
-	case w.Full && e.IsPatch():
-		return fmt.Errorf("%w: it is a patch of %s, and should be stored in full", format.ErrCorrupt, e.Base)
+	case w.Less != 0 && e.Depth >= w.Less:
+		return fmt.Errorf("%w: it has depth %d, and should be below %d", format.ErrCorrupt, e.Depth, w.Less)
 	case e.Offset < packHeader || int64(e.Offset)+int64(e.Stored) > format.MaxPack:
 		return fmt.Errorf("%w: location at %d of a pack", format.ErrCorrupt, e.Offset)
 	}
@@ -121,37 +121,58 @@ func (r *Reader) ask(ctx context.Context, ids []chunker.ID) ([]wire.Location, er
 	return all, nil
 }
 
-// resolveBases finds the bases of the items that are patches, and says in bad what is wrong with those of which it does not.
+// resolveBases finds what the items that are patches stand on, and says in bad what is wrong with those of which it does not. Each
+// step has less depth than the one before.
 func (r *Reader) resolveBases(ctx context.Context, items []item, bad []error) error {
-	var ids []chunker.ID
-	var of []*item
-	var why []*error
-	for i := range items {
-		if e := &items[i].loc.Entry; bad[i] == nil && e.IsPatch() {
-			ids, of, why = append(ids, e.Base), append(of, &items[i]), append(why, &bad[i])
+	for {
+		var ids []chunker.ID
+		var of []int
+		for i := range items {
+			if e := items[i].lowest(); bad[i] == nil && e.IsPatch() {
+				ids, of = append(ids, e.Base), append(of, i)
+			}
 		}
-	}
-	locs, err := r.ask(ctx, ids)
-	if err != nil {
-		return err
-	}
-	for i, it := range of {
-		it.base = locs[i]
-		err := errNowhere
-		if it.base.Found {
-			w := it.baseWant()
-			err = checkLocation(&it.base, &w)
+		if len(ids) == 0 {
+			return nil
 		}
+		locs, err := r.ask(ctx, ids)
 		if err != nil {
-			*why[i] = fmt.Errorf("pack %s entry %s: base %s: %w", it.loc.Pack, it.loc.Entry.ID, ids[i], err)
+			return err
+		}
+		for n, i := range of {
+			it, err := &items[i], errNowhere
+			if locs[n].Found {
+				w := baseWant(it.lowest())
+				err = checkLocation(&locs[n], &w)
+			}
+			if err != nil {
+				bad[i] = fmt.Errorf("pack %s entry %s: base %s: %w", it.loc.Pack, it.loc.Entry.ID, ids[n], err)
+				continue
+			}
+			it.chain = append(it.chain, locs[n])
 		}
 	}
-	return nil
 }
 
-func (it *item) baseWant() Want {
-	e := &it.loc.Entry
-	return Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Full: true}
+// lowest is the last entry that is known of what an item stands on.
+func (it *item) lowest() *format.Entry {
+	if n := len(it.chain); n > 0 {
+		return &it.chain[n-1].Entry
+	}
+	return &it.loc.Entry
+}
+
+// bases is how many bytes are read for what the item stands on.
+func (it *item) bases() (n int64) {
+	for i := range it.chain {
+		n += int64(it.chain[i].Entry.Stored)
+	}
+	return n
+}
+
+// baseWant is what a patch stands on.
+func baseWant(e *format.Entry) Want {
+	return Want{ID: e.Base, Kind: format.KindChunk, Raw: int(e.Raw), Less: e.Depth}
 }
 
 func checkItem(it *item) error {
@@ -181,7 +202,7 @@ func plan(items []item, maxGet, maxGap int) []group {
 	for _, i := range order {
 		l := &items[i].loc
 		off, end := int64(l.Entry.Offset), int64(l.Entry.Offset)+int64(l.Entry.Stored)
-		base := int64(items[i].base.Entry.Stored)
+		base := items[i].bases()
 		if n := len(groups) - 1; n >= 0 {
 			g := &groups[n]
 			if g.pack == l.Pack && off-g.end <= int64(maxGap) && max(end, g.end)-g.off+g.bases+base <= int64(maxGet) {

@@ -25,27 +25,37 @@ func isBase(err error) bool {
 	return errors.As(err, &e)
 }
 
-// fetchBases reads the bases of a group's patches into buf, behind the group's own bytes. One that is damaged is noted with its item.
+// errLong: what a patch stands on does not fit into the buffer. It is read step by step.
+var errLong = fmt.Errorf("%w: patches of patches that are longer than any that are made", format.ErrCorrupt)
+
+// fetchBases reads what a group's patches stand on into buf, behind the group's own bytes. What is damaged is noted with the item.
 func (r *Reader) fetchBases(ctx context.Context, g *group, buf []byte) error {
 	at := g.end - g.off
 	for i := range g.items {
 		it := &g.items[i]
-		if !it.loc.Entry.IsPatch() {
+		it.baseAt = at
+		if at += it.bases(); at > int64(len(buf)) {
+			at, it.baseErr = it.baseAt, errLong
 			continue
 		}
-		b := &it.base
-		it.baseAt = at
-		at += int64(b.Entry.Stored)
-		var err error
-		if r.missing.has(b.Pack) {
-			err = fmt.Errorf("read pack %s: %w", b.Pack, staging.ErrNotFound)
-		} else {
-			err = r.read(ctx, b.Pack, int64(b.Entry.Offset), buf[it.baseAt:at])
+		from := it.baseAt
+		for j := range it.chain {
+			b := &it.chain[j]
+			n := int64(b.Entry.Stored)
+			err := error(nil)
+			if r.missing.has(b.Pack) {
+				err = fmt.Errorf("read pack %s: %w", b.Pack, staging.ErrNotFound)
+			} else {
+				err = r.read(ctx, b.Pack, int64(b.Entry.Offset), buf[from:from+n])
+			}
+			if err != nil && !isDamage(err) {
+				return err
+			}
+			if from += n; err != nil {
+				it.baseErr = err
+				break
+			}
 		}
-		if err != nil && !isDamage(err) {
-			return err
-		}
-		it.baseErr = err
 	}
 	return nil
 }
@@ -58,13 +68,32 @@ func (l *load) open(o *format.Opener, it *item, m *scratch) ([]byte, error) {
 	if !e.IsPatch() {
 		return o.OpenVerified(it.loc.Pack, e, stored, m.content)
 	}
-	base, err := []byte(nil), it.baseErr
-	if err == nil {
-		base, err = o.OpenVerified(it.base.Pack, it.base.Entry, l.buf[it.baseAt:it.baseAt+int64(it.base.Entry.Stored)], m.base)
-	}
+	base, err := l.base(o, it, m)
 	if err != nil {
 		return nil, &baseError{id: e.Base, err: err}
 	}
-	m.base = base
 	return o.OpenPatch(it.loc.Pack, e, stored, base, m.content)
+}
+
+// base opens what a patch stands on, from the bottom up. Its id is not checked: if it were another content, that of the patch would be.
+func (l *load) base(o *format.Opener, it *item, m *scratch) (base []byte, err error) {
+	if it.baseErr != nil {
+		return nil, it.baseErr
+	}
+	end := it.baseAt + it.bases()
+	for i := len(it.chain) - 1; i >= 0; i-- {
+		b := &it.chain[i]
+		stored := l.buf[end-int64(b.Entry.Stored) : end]
+		end -= int64(b.Entry.Stored)
+		if !b.Entry.IsPatch() {
+			base, err = o.Open(b.Pack, b.Entry, stored, m.base)
+		} else {
+			base, err = o.ApplyPatch(b.Pack, b.Entry, stored, base, m.base)
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.base, m.spare = m.spare, base
+	}
+	return base, nil
 }

@@ -40,26 +40,29 @@ func (r *Reader) repair(ctx context.Context, o *format.Opener, it *item, cause e
 		if len(why) > 0 || len(found) != 1 || tried[found[0].loc.Pack] {
 			return nil, cause
 		}
-		it.loc, it.base, cause = found[0].loc, found[0].base, nil
+		it.loc, it.chain, cause = found[0].loc, found[0].chain, nil
 	}
 	return nil, cause
 }
 
-// one fetches and opens a single entry, and its base when it is a patch, unless cause says that its pack does not exist.
+// one fetches and opens a single entry, and before it what it stands on, unless cause says that its pack does not exist.
 func (r *Reader) one(ctx context.Context, o *format.Opener, it *item, cause error, dst []byte) ([]byte, error) {
 	if errors.Is(cause, staging.ErrNotFound) && !isBase(cause) {
 		return nil, cause
+	}
+	var base []byte
+	if e := &it.loc.Entry; e.IsPatch() {
+		var err error
+		if base, err = r.repair(ctx, o, &item{loc: it.chain[0], chain: it.chain[1:], wants: []Want{baseWant(e)}}, nil, nil); err != nil {
+			return nil, &baseError{id: e.Base, err: err}
+		}
 	}
 	stored := make([]byte, it.loc.Entry.Stored)
 	if err := r.read(ctx, it.loc.Pack, int64(it.loc.Entry.Offset), stored); err != nil {
 		return nil, err
 	}
-	if !it.loc.Entry.IsPatch() {
+	if base == nil {
 		return o.OpenVerified(it.loc.Pack, it.loc.Entry, stored, dst)
-	}
-	base, err := r.repair(ctx, o, &item{loc: it.base, wants: []Want{it.baseWant()}}, nil, nil)
-	if err != nil {
-		return nil, &baseError{id: it.loc.Entry.Base, err: err}
 	}
 	return o.OpenPatch(it.loc.Pack, it.loc.Entry, stored, base, dst)
 }

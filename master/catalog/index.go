@@ -13,7 +13,7 @@ import (
 // The chunk index has one row for each entry of each pack:
 //
 //	key:   project number u32, id [32], pack seq u64
-//	value: kind u8, codec u8, flags u8, 0 u8, ordinal u32, offset u32, stored u32, raw u32, and of a patch its base [32]
+//	value: kind u8, codec u8, flags u8, depth of a patch's base u8, ordinal u32, offset u32, stored u32, raw u32, and of a patch its base [32]
 //
 // big-endian. One id may be in several packs.
 const (
@@ -45,7 +45,7 @@ func (x *indexRow) append(dst []byte) []byte {
 	if x.damaged {
 		flags |= flagDamaged
 	}
-	dst = append(dst, byte(x.entry.Kind), byte(x.entry.Codec), flags, 0)
+	dst = append(dst, byte(x.entry.Kind), byte(x.entry.Codec), flags, x.entry.BaseDepth())
 	for _, v := range []uint32{x.entry.Ordinal, x.entry.Offset, x.entry.Stored, x.entry.Raw} {
 		dst = binary.BigEndian.AppendUint32(dst, v)
 	}
@@ -74,6 +74,9 @@ func decodeIndexRow(key, value []byte) (indexRow, error) {
 	}
 	copy(x.entry.ID[:], key[4:])
 	copy(x.entry.Base[:], value[indexRowSize:])
+	if !x.entry.SetBaseDepth(value[3]) {
+		return indexRow{}, fmt.Errorf("read index row: depth %d with codec %d", value[3], value[1])
+	}
 	return x, nil
 }
 
@@ -86,7 +89,8 @@ type lookup struct {
 	row     indexRow
 	fn      func(x *indexRow, p *Pack) (done bool, err error)
 	visit   func(k, v []byte) error // l.one, made once: an offer calls it thousands of times
-	bases   *lookup                 // for eachBase; nil until then
+	bases   *lookup                 // for chain; nil until then
+	steps   int                     // of chain, so far
 }
 
 func newLookup(r store.Reader, project uint32) *lookup {

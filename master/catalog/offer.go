@@ -72,8 +72,8 @@ func (c *Catalog) Offer(ctx context.Context, machine, session string, ids []chun
 				if err := o.pin(w, copy.pack, epoch); err != nil {
 					return err
 				}
-				if copy.base != nil {
-					if err := o.pin(w, copy.base, epoch); err != nil {
+				for _, p := range copy.bases {
+					if err := o.pin(w, p, epoch); err != nil {
 						return err
 					}
 				}
@@ -123,19 +123,20 @@ func newSessionLookup(r store.Reader, project uint32, s *Session) *offer {
 	return o
 }
 
-// known is what makes an id known: the pack that it is in, and the one that its base is in if it is a patch.
+// known is what makes an id known: the pack that it is in, and those of what it stands on if it is a patch.
 type known struct {
-	pack, base *Pack
-	pinned     bool // both
+	pack   *Pack
+	bases  []*Pack
+	pinned bool // all
 }
 
-// better reports whether a is to be chosen over b: pinned, then in full, then proven.
+// better reports whether a is to be chosen over b: pinned, then of less depth, then proven.
 func (a *known) better(b *known) bool {
 	switch {
 	case b.pack == nil || a.pinned != b.pinned:
 		return b.pack == nil || a.pinned
-	case (a.base == nil) != (b.base == nil):
-		return a.base == nil
+	case len(a.bases) != len(b.bases):
+		return len(a.bases) < len(b.bases)
 	}
 	return b.pack.Proven.IsZero()
 }
@@ -159,11 +160,8 @@ func (o *offer) consider(x *indexRow, p *Pack) (done bool, err error) {
 		return false, err
 	}
 	if x.entry.IsPatch() {
-		if k.base, err = o.basePack(&x.entry); err != nil || k.base == nil {
-			return false, err
-		}
-		pinned, err := o.isPinned(k.base.Seq)
-		if err != nil {
+		var pinned, ok bool
+		if k.bases, pinned, ok, err = o.stands(&x.entry); err != nil || !ok {
 			return false, err
 		}
 		k.pinned = k.pinned && pinned

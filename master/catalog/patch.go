@@ -12,8 +12,8 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// A patch is of use while its base is stored in full where whoever asks may look. The invariant: whatever pins, marks or resolves a
-// patch does the same with its base.
+// A patch is of use while its base is stored, with less depth, where whoever asks may look, and so on down to a chunk in full. The invariant: whatever
+// pins, marks or resolves a patch does the same with what it stands on.
 //
 // tablePatches finds the patches of a base when that is damaged or found again. Its keys are
 //
@@ -68,50 +68,71 @@ func patchesOf(r store.Reader, project uint32, base *chunker.ID, limit int, fn f
 	})
 }
 
-// eachBase calls fn for each pack in which the base of e is stored in full and undamaged, with the length that e has, until fn returns true.
-// It may be called from within each.
-func (l *lookup) eachBase(e *format.Entry, fn func(p *Pack) (done bool, err error)) error {
+// maxSteps bounds how many copies chain looks at for one entry. Few chunks have more than one.
+const maxSteps = 256
+
+// chain returns the packs that must be read beside e to open it: of a copy of its base, of what that stands on, and so on, each
+// undamaged and in a pack that is allowed. ok: there are such; what is no patch needs none. It may be called from within each.
+func (l *lookup) chain(e *format.Entry, allowed func(*Pack) (bool, error)) (packs []*Pack, ok bool, err error) {
+	l.steps = 0
+	return l.stand(e, allowed, l)
+}
+
+// stand is chain below the entry that root was asked for, which counts the steps. Every base has less depth than what stands on it.
+func (l *lookup) stand(e *format.Entry, allowed func(*Pack) (bool, error), root *lookup) (packs []*Pack, ok bool, err error) {
+	if !e.IsPatch() {
+		return nil, true, nil
+	}
 	if l.bases == nil {
 		l.bases = newLookupIn(l.r, l.project, l.packs)
 	}
-	raw := e.Raw
-	return l.bases.each(&e.Base, func(b *indexRow, p *Pack) (bool, error) {
-		if b.entry.Kind != format.KindChunk || b.entry.IsPatch() || b.entry.Raw != raw {
+	err = l.bases.each(&e.Base, func(b *indexRow, p *Pack) (bool, error) {
+		if root.steps++; root.steps > maxSteps {
+			return true, nil
+		}
+		if !e.StandsOn(&b.entry) {
 			return false, nil
 		}
-		return fn(p)
+		may, err := allowed(p)
+		if err != nil || !may {
+			return false, err
+		}
+		packs, ok, err = l.bases.stand(&b.entry, allowed, root)
+		if ok {
+			packs = append(packs, p)
+		}
+		return ok, err
 	})
+	return packs, ok, err
 }
 
 // complete reports whether what is needed to open e beside itself is in packs that are allowed.
-func (l *lookup) complete(e *format.Entry, allowed func(*Pack) bool) (ok bool, err error) {
-	if !e.IsPatch() {
-		return true, nil
-	}
-	err = l.eachBase(e, func(p *Pack) (bool, error) {
-		ok = allowed(p)
-		return ok, nil
-	})
+func (l *lookup) complete(e *format.Entry, allowed func(*Pack) bool) (bool, error) {
+	_, ok, err := l.chain(e, func(p *Pack) (bool, error) { return allowed(p), nil })
 	return ok, err
 }
 
-// basePack returns the pack that holds the base of a patch where the session may look, one that is pinned already if there is one; nil when
-// there is none.
-func (o *offer) basePack(e *format.Entry) (best *Pack, err error) {
-	err = o.eachBase(e, func(p *Pack) (bool, error) {
-		if !p.usable(o.machine) {
-			return false, nil
-		}
-		pinned, err := o.isPinned(p.Seq)
-		if pinned || best == nil || best.Proven.IsZero() {
-			best = p
-		}
-		return pinned, err
-	})
-	return best, err
+// mayUse reports whether the session may use what is in a pack.
+func (o *offer) mayUse(p *Pack) (bool, error) { return p.usable(o.machine), nil }
+
+// hasPinned reports whether it may, and has pinned the pack.
+func (o *offer) hasPinned(p *Pack) (bool, error) {
+	if !p.usable(o.machine) {
+		return false, nil
+	}
+	return o.isPinned(p.Seq)
 }
 
-// pinBases pins for a session the packs that hold the bases of the patches in list. CodeMissing when one is nowhere where this
+// stands returns the packs that must be pinned for a patch beside its own, those that are pinned already if that will do.
+func (o *offer) stands(e *format.Entry) (packs []*Pack, pinned, ok bool, err error) {
+	if packs, ok, err = o.chain(e, o.hasPinned); ok || err != nil {
+		return packs, ok, ok, err
+	}
+	packs, ok, err = o.chain(e, o.mayUse)
+	return packs, false, ok, err
+}
+
+// pinBases pins for a session the packs that hold what the patches in list stand on. CodeMissing when one is nowhere where this
 // session may look: then the agent sends those chunks in full. The pack of list itself is not looked at, because it is not live yet.
 func pinBases(w store.Writer, project uint32, s *Session, list []format.Entry) error {
 	patches := byBase(list)
@@ -126,82 +147,84 @@ func pinBases(w store.Writer, project uint32, s *Session, list []format.Entry) e
 	var missing []string
 	n := 0
 	for _, e := range patches {
-		p, err := o.basePack(e)
+		packs, _, ok, err := o.stands(e)
 		if err != nil {
 			return err
 		}
-		if p == nil {
+		if !ok {
 			if n++; len(missing) < tellFirst {
 				missing = append(missing, e.Base.String())
 			}
 			continue
 		}
-		if err := o.pin(w, p, epoch); err != nil {
-			return err
+		for _, p := range packs {
+			if err := o.pin(w, p, epoch); err != nil {
+				return err
+			}
 		}
 	}
 	if n == 0 {
 		return nil
 	}
-	return wire.NewProblem(422, wire.CodeMissing, "%d patches are of chunks that this machine may not use, or that are not stored in full: %s",
+	return wire.NewProblem(422, wire.CodeMissing, "%d patches are of chunks that this machine may not use, or that are not stored with less depth: %s",
 		n, strings.Join(missing, ", ")).WithNext("send what was patched in full, in a new pack")
 }
 
-// losePatches puts the patches of a base that can not be read any more on the list of lost ids, but for those that another copy
-// makes whole. It looks at no more than make every session begin from nothing (maxLost).
+// losePatches puts the patches that stand on a chunk that can not be read any more on the list of lost ids, but for those that other copies
+// make whole. It looks at no more than make every session begin from nothing (maxLost).
 func losePatches(w store.Writer, l *lookup, base *chunker.ID) (lost int, err error) {
+	err = onTop(w, l, base, func(id *chunker.ID, pack uint64) (bool, error) {
+		p, err := l.packs.get(pack)
+		if err != nil {
+			return false, err
+		}
+		loc, err := l.locate(id, func(o *Pack) bool { return o.readable(p.Machine) })
+		if err != nil || loc.Found {
+			return false, err
+		}
+		lost++
+		return true, w.Put(tableLost, lostKey(l.project, id), nil)
+	})
+	return lost, err
+}
+
+// findPatches takes what stands on a chunk that was found again, and is proven, off the list of lost ids.
+func findPatches(w store.Writer, l *lookup, base *chunker.ID) error {
+	return onTop(w, l, base, func(id *chunker.ID, _ uint64) (bool, error) {
+		loc, err := l.locate(id, (*Pack).isProven)
+		if err != nil || !loc.Found {
+			return false, err
+		}
+		return true, w.Delete(tableLost, lostKey(l.project, id))
+	})
+}
+
+// onTop calls fn for the patches of a chunk, then for those of each for which it returned true, and so on: maxLost at most.
+func onTop(r store.Reader, l *lookup, base *chunker.ID, fn func(id *chunker.ID, pack uint64) (more bool, err error)) error {
 	type patch struct {
 		id   chunker.ID
 		pack uint64
 	}
-	var patches []patch
-	err = patchesOf(w, l.project, base, maxLost+1, func(id chunker.ID, pack uint64) error {
-		patches = append(patches, patch{id, pack})
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	for i := range patches {
-		p, err := l.packs.get(patches[i].pack)
-		if err != nil {
-			return lost, err
-		}
-		loc, err := l.locate(&patches[i].id, func(o *Pack) bool { return o.readable(p.Machine) })
-		if err != nil {
-			return lost, err
-		}
-		if loc.Found {
-			continue
-		}
-		lost++
-		if err := w.Put(tableLost, lostKey(l.project, &patches[i].id), nil); err != nil {
-			return lost, err
-		}
-	}
-	return lost, nil
-}
-
-// findPatches takes proven patches of a base that was found again off the list of lost ids.
-func findPatches(w store.Writer, l *lookup, base *chunker.ID) error {
-	var ids []chunker.ID
-	err := patchesOf(w, l.project, base, maxLost+1, func(id chunker.ID, _ uint64) error {
-		ids = append(ids, id)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i := range ids {
-		loc, err := l.locate(&ids[i], (*Pack).isProven)
+	seen := map[chunker.ID]bool{*base: true}
+	for todo := []chunker.ID{*base}; len(todo) > 0; todo = todo[1:] {
+		var patches []patch
+		err := patchesOf(r, l.project, &todo[0], maxLost+1, func(id chunker.ID, pack uint64) error {
+			patches = append(patches, patch{id, pack})
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		if !loc.Found {
-			continue
-		}
-		if err := w.Delete(tableLost, lostKey(l.project, &ids[i])); err != nil {
-			return err
+		for i := range patches {
+			p := &patches[i]
+			more, err := fn(&p.id, p.pack)
+			if err != nil {
+				return err
+			}
+			if more && !seen[p.id] && len(seen) <= maxLost {
+				seen[p.id] = true
+				todo = append(todo, p.id)
+			}
 		}
 	}
 	return nil

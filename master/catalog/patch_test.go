@@ -28,7 +28,7 @@ func patchOf(e *catalogtest.Env, old catalogtest.Piece, at int) catalogtest.Piec
 
 func contentOf(seed uint64) []byte { return disk("d", seed, chunk, 0).Data }
 
-// TestPatchesNeedTheirBases: CommitPack takes a patch when this machine may use its base, and it is there in full.
+// TestPatchesNeedTheirBases: CommitPack takes a patch when this machine may use its base, and it is there with less depth.
 func TestPatchesNeedTheirBases(t *testing.T) {
 	quarantine := func(t *testing.T, e *catalogtest.Env, p format.PackID, id string) {
 		t.Helper()
@@ -36,6 +36,7 @@ func TestPatchesNeedTheirBases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	var deep uint8 // of the patch that is tried; 0: 1
 	tests := []struct {
 		name string
 		base func(t *testing.T, a, other *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece)
@@ -62,11 +63,26 @@ func TestPatchesNeedTheirBases(t *testing.T) {
 			packs := must[[]catalogtest.Pack](t)(a.Env.MakePacks([]catalogtest.Piece{base}))
 			must[[]wire.PackUpload](t)(a.Env.Catalog.Announce(t.Context(), a.Machine.ID, c.Session.ID, []wire.PackAnnounce{packs[0].Announce()}))
 		}, false},
-		{"a patch itself", func(t *testing.T, a, _ *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece) {
+		{"a patch of the same depth", func(t *testing.T, a, _ *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece) {
 			below := patchOf(a.Env, base, 3)
 			upload(t, c, catalogtest.Piece{Kind: below.Kind, ID: below.ID, Content: below.Content})
 			base.Base, base.Old = below.ID, below.Content
 			upload(t, c, base)
+		}, false},
+		{"a patch of less depth", func(t *testing.T, a, _ *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece) {
+			below := patchOf(a.Env, base, 3)
+			upload(t, c, catalogtest.Piece{Kind: below.Kind, ID: below.ID, Content: below.Content})
+			base.Base, base.Old, base.Depth = below.ID, below.Content, 1
+			upload(t, c, base)
+			deep = 2
+		}, true},
+		{"a patch of less depth that stands on nothing", func(t *testing.T, a, _ *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece) {
+			below := patchOf(a.Env, base, 3)
+			p := upload(t, c, catalogtest.Piece{Kind: below.Kind, ID: below.ID, Content: below.Content})
+			base.Base, base.Old, base.Depth = below.ID, below.Content, 1
+			upload(t, c, base)
+			quarantine(t, a.Env, p[0].ID, below.ID.String())
+			deep = 2
 		}, false},
 		{"a patch, and in full", func(t *testing.T, a, _ *catalogtest.Agent, c *catalogtest.Cycle, base catalogtest.Piece) {
 			below := patchOf(a.Env, base, 3)
@@ -97,8 +113,11 @@ func TestPatchesNeedTheirBases(t *testing.T) {
 			a, other := e.NewAgent("a"), e.NewAgent("b")
 			base := piece(e, contentOf(7))
 			c := open(t, a, disk("d", 1, 3*chunk, 0))
+			deep = 0
 			tt.base(t, a, other, c, base)
-			err := c.SendPieces([]catalogtest.Piece{patchOf(e, base, 5000)})
+			patch := patchOf(e, base, 5000)
+			patch.Depth = deep
+			err := c.SendPieces([]catalogtest.Piece{patch})
 			if !tt.ok {
 				wantCode(t, err, wire.CodeMissing, "commit")
 				return
@@ -221,7 +240,7 @@ func TestManyPatchesOfALostBase(t *testing.T) {
 	const many = 9000
 	w := must[*format.PackWriter](t)(format.NewPackWriter(e.Keys, make([]byte, 0, 4<<20)))
 	for i := range many {
-		if err := w.AppendPatch(chunker.ID{1, byte(i), byte(i >> 8)}, base.ID, chunk, make([]byte, 10)); err != nil {
+		if err := w.AppendPatch(chunker.ID{1, byte(i), byte(i >> 8)}, base.ID, 1, chunk, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
 	}

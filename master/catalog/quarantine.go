@@ -177,13 +177,10 @@ func foundIn(w store.Writer, project uint32, p *Pack, ids []chunker.ID) error {
 			if err != nil {
 				return err
 			}
-			continue // its base has yet to be proven
+			continue // what it stands on has yet to be proven
 		}
 		if err := w.Delete(tableLost, lostKey(project, &ids[i])); err != nil {
 			return err
-		}
-		if x.entry.IsPatch() {
-			continue
 		}
 		if err := findPatches(w, l, &ids[i]); err != nil {
 			return err

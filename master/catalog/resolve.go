@@ -5,11 +5,12 @@ import (
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// Resolve says where ids are stored: in full where they are, else as a patch of which the base is there in full; of these in proven packs where there are any,
-// else in any live one. Places that are quarantined, tombstoned or damaged are never given. At most wire.MaxOffer ids.
+// Resolve says where ids are stored: in full where they are, else as the patch of least depth of which all that it stands on is there; of these in proven packs
+// where there are any, else in any live one. Places that are quarantined, tombstoned or damaged are never given. At most wire.MaxOffer ids.
 func (c *Catalog) Resolve(ctx context.Context, project string, ids []chunker.ID) ([]wire.Location, error) {
 	return c.resolve(ctx, project, func(p *Pack) bool { return p.State == PackLive }, ids)
 }
@@ -44,17 +45,14 @@ func (c *Catalog) resolve(ctx context.Context, project string, allowed func(*Pac
 	return locs, err
 }
 
-// locate finds the best place of an id: full before patch, then proven before unproven.
+// locate finds the best place of an id: that of least depth, then proven before unproven.
 func (l *lookup) locate(id *chunker.ID, allowed func(*Pack) bool) (wire.Location, error) {
 	var loc wire.Location
 	best := 0
 	err := l.each(id, func(x *indexRow, p *Pack) (bool, error) {
-		rank := 1
+		rank := 1 + 2*(format.MaxDepth-int(x.entry.Depth))
 		if !p.Proven.IsZero() {
 			rank++
-		}
-		if !x.entry.IsPatch() {
-			rank += 2
 		}
 		if rank <= best || !allowed(p) {
 			return false, nil
@@ -64,7 +62,7 @@ func (l *lookup) locate(id *chunker.ID, allowed func(*Pack) bool) (wire.Location
 			return false, err
 		}
 		loc, best = wire.Location{Found: true, Pack: p.ID, Entry: x.entry}, rank
-		return rank == 4, nil
+		return rank == 2+2*format.MaxDepth, nil
 	})
 	return loc, err
 }

@@ -106,7 +106,7 @@ func missingProblem(format string, args ...any) *wire.Problem {
 		WithNext("offer them, send what is not known, and commit again; if that does not help, open a session without a parent")
 }
 
-// has reports whether an id is in a live pack that the session has pinned, and if it is a patch its base as well.
+// has reports whether an id is in a live pack that the session has pinned, and if it is a patch what it stands on as well.
 func (o *offer) has(w *wanted) (bool, error) {
 	ok := false
 	err := o.each(&w.id, func(x *indexRow, p *Pack) (bool, error) {
@@ -117,14 +117,7 @@ func (o *offer) has(w *wanted) (bool, error) {
 		if err != nil || !pinned {
 			return false, err
 		}
-		if ok = !x.entry.IsPatch(); ok {
-			return true, nil
-		}
-		base, err := o.basePack(&x.entry)
-		if err != nil || base == nil {
-			return false, err
-		}
-		ok, err = o.isPinned(base.Seq)
+		_, ok, err = o.chain(&x.entry, o.hasPinned)
 		return ok, err
 	})
 	return ok, err

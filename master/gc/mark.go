@@ -39,6 +39,7 @@ type need struct {
 	id   chunker.ID
 	kind format.Kind
 	raw  uint32 // bytes; only of bases
+	less uint8  // the depth is; only of bases
 }
 
 // damage ends a mark: without that node or index row it can not be known what is needed.
@@ -147,8 +148,11 @@ func (m *marker) add(ctx context.Context, n need) error {
 
 // copies is what was found of one id.
 type copies struct {
+	all       []copyAt
+	settled   bool // of all was made:
 	good, bad []copyAt
 	proven    bool // a good one is in a pack that was proven
+	kept      bool // they are marked
 }
 
 type copyAt struct {
@@ -157,69 +161,54 @@ type copyAt struct {
 	ordinal uint32
 	stored  uint32
 	proven  bool
-	base    int // of a patch: its place among the bases of the batch, from 1
+	usable  bool // by itself
+	base    int  // of a patch: its place among the bases of the batch, from 1
 }
 
-func copyOf(p *catalog.Place) copyAt {
-	return copyAt{
-		pack: p.Pack.Seq, entries: p.Pack.Entries, ordinal: p.Entry.Ordinal, stored: p.Entry.Stored, proven: !p.Pack.Proven.IsZero(),
-	}
-}
-
-func (f *copies) add(at copyAt, usable bool) {
-	if !usable {
-		f.bad = append(f.bad, at)
-		return
-	}
-	f.good = append(f.good, at)
-	f.proven = f.proven || at.proven
-}
-
-// kept is the copies that can be read, and until a proven one is among them also those that can not.
-func (f *copies) kept() []copyAt {
-	if f.proven {
-		return f.good
-	}
-	return append(f.good, f.bad...)
-}
-
-// baseSet is the full copies of the chunks that patches in a batch are made of.
+// baseSet is the copies of what patches in a batch stand on.
 type baseSet struct {
 	place map[need]int // from 1
 	needs []need
 	found []copies
 }
 
-// of notes that a patch needs its base.
-func (b *baseSet) of(e *format.Entry) int {
-	n := need{id: e.Base, raw: e.Raw}
-	i, ok := b.place[n]
-	if !ok {
-		b.needs = append(b.needs, n)
-		i = len(b.needs)
+// copyOf describes a copy. What it stands on is needed, too.
+func (b *baseSet) copyOf(p *catalog.Place) copyAt {
+	at := copyAt{
+		pack: p.Pack.Seq, entries: p.Pack.Entries, ordinal: p.Entry.Ordinal, stored: p.Entry.Stored, proven: !p.Pack.Proven.IsZero(),
+		usable: !p.Damaged && p.Pack.State == catalog.PackLive,
+	}
+	if !p.Entry.IsPatch() {
+		return at
+	}
+	n := need{id: p.Entry.Base, raw: p.Entry.Raw, less: p.Entry.Depth}
+	if at.base = b.place[n]; at.base == 0 {
+		b.needs, b.found = append(b.needs, n), append(b.found, copies{})
+		at.base = len(b.needs)
 		if b.place == nil {
 			b.place = make(map[need]int)
 		}
-		b.place[n] = i
+		b.place[n] = at.base
 	}
-	return i
+	return at
 }
 
-// look finds them. A base that is stored only as a patch itself does not count.
+// look finds the copies of all that is needed, level by level: those of less depth than what stands on them.
 func (b *baseSet) look(ctx context.Context, m *marker) error {
-	b.found = make([]copies, len(b.needs))
-	for start := 0; start < len(b.needs); start += markBatch {
+	ids := make([]chunker.ID, 0, min(markBatch, len(b.needs)))
+	for start := 0; start < len(b.needs); start += len(ids) {
 		part := b.needs[start:min(len(b.needs), start+markBatch)]
-		ids := make([]chunker.ID, len(part))
+		ids = ids[:0]
 		for i := range part {
-			ids[i] = part[i].id
+			ids = append(ids, part[i].id)
 		}
 		err := m.g.cat.Places(ctx, m.project, ids, func(i int, p *catalog.Place) error {
 			e := &p.Entry
-			if e.Kind != format.KindChunk || e.IsPatch() || e.Raw != part[i].raw || p.Pack.State == catalog.PackTombstoned {
+			if e.Kind != format.KindChunk || e.Depth >= part[i].less || e.Raw != part[i].raw || p.Pack.State == catalog.PackTombstoned {
 				return nil
 			}
-			b.found[start+i].add(copyOf(p), !p.Damaged && p.Pack.State == catalog.PackLive)
+			at := b.copyOf(p) // may move b.found
+			b.found[start+i].all = append(b.found[start+i].all, at)
 			return nil
 		})
 		if err != nil {
@@ -229,28 +218,66 @@ func (b *baseSet) look(ctx context.Context, m *marker) error {
 	return nil
 }
 
-// flush marks all copies of the ids in the batch that can be read, and with each that is a patch the full copies of its base, although no tree may name that any more. Those
-// that can not be read are marked as well until a proven one is there: they are all that there is to be rescued. A patch without
-// its base is one of them.
+// settle tells the copies that can be read from those that can not, which a patch can not be without what it stands on.
+func (b *baseSet) settle(f *copies) {
+	if f.settled {
+		return
+	}
+	f.settled = true
+	for _, at := range f.all {
+		if at.base > 0 {
+			on := &b.found[at.base-1]
+			b.settle(on)
+			at.usable = at.usable && len(on.good) > 0
+			at.proven = at.proven && on.proven
+		}
+		if !at.usable {
+			f.bad = append(f.bad, at)
+			continue
+		}
+		f.good = append(f.good, at)
+		f.proven = f.proven || at.proven
+	}
+}
+
+// keep marks the copies that can be read, and until a proven one is among them also those that can not: they are all that there is to be
+// rescued. With each goes what it stands on, although no tree may name that any more.
+func (m *marker) keep(f *copies, b *baseSet) error {
+	if f.kept {
+		return nil
+	}
+	f.kept = true
+	for _, some := range [][]copyAt{f.good, f.bad} {
+		for _, at := range some {
+			if err := m.set(at); err != nil {
+				return err
+			}
+			if at.base == 0 {
+				continue
+			}
+			if err := m.keep(&b.found[at.base-1], b); err != nil {
+				return err
+			}
+		}
+		if f.proven {
+			break
+		}
+	}
+	return nil
+}
+
+// flush marks what is to be kept of the ids in the batch.
 func (m *marker) flush(ctx context.Context) error {
 	m.ids = m.ids[:0]
 	for i := range m.batch {
 		m.ids = append(m.ids, m.batch[i].id)
 	}
 	found := make([]copies, len(m.batch))
-	patches := make([]copies, len(m.batch))
 	var bases baseSet
 	err := m.g.cat.Places(ctx, m.project, m.ids, func(i int, p *catalog.Place) error {
-		if p.Entry.Kind != m.batch[i].kind || p.Pack.State == catalog.PackTombstoned {
-			return nil
+		if p.Entry.Kind == m.batch[i].kind && p.Pack.State != catalog.PackTombstoned {
+			found[i].all = append(found[i].all, bases.copyOf(p))
 		}
-		at, usable := copyOf(p), !p.Damaged && p.Pack.State == catalog.PackLive
-		if !p.Entry.IsPatch() {
-			found[i].add(at, usable)
-			return nil
-		}
-		at.base = bases.of(&p.Entry)
-		patches[i].add(at, usable)
 		return nil
 	})
 	if err != nil {
@@ -261,27 +288,12 @@ func (m *marker) flush(ctx context.Context) error {
 	}
 	for i := range found {
 		f := &found[i]
-		for _, at := range patches[i].good {
-			b := &bases.found[at.base-1]
-			at.proven = at.proven && b.proven
-			f.add(at, len(b.good) > 0)
-		}
-		f.bad = append(f.bad, patches[i].bad...)
-		if len(f.good)+len(f.bad) == 0 {
+		if len(f.all) == 0 {
 			return &noCopyError{id: m.batch[i].id}
 		}
-		for _, at := range f.kept() {
-			if err := m.set(at); err != nil {
-				return err
-			}
-			if at.base == 0 {
-				continue
-			}
-			for _, at := range bases.found[at.base-1].kept() {
-				if err := m.set(at); err != nil {
-					return err
-				}
-			}
+		bases.settle(f)
+		if err := m.keep(f, &bases); err != nil {
+			return err
 		}
 		delete(m.lost, m.batch[i].id)
 	}

@@ -50,7 +50,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	base := disk("d", seed, 70, 0, 1, 2, 65)
 	for i := range 3 {
 		m := &machine{agent: w.NewAgent(fmt.Sprint("m", i)), disk: base}
-		m.agent.Patches = i < 2
+		m.agent.Patches, m.agent.Deep = i < 2, i == 1
 		w.machines = append(w.machines, m)
 	}
 	return w
@@ -328,14 +328,19 @@ func (w *world) needed() map[chunker.ID]bool {
 		}
 	}
 	all := slices.Collect(maps.Keys(ids))
-	err := w.Catalog.Places(w.t.Context(), catalog.DefaultProject, all, func(_ int, p *catalog.Place) error {
-		if p.Entry.IsPatch() {
-			ids[p.Entry.Base] = true
+	for len(all) > 0 {
+		var bases []chunker.ID
+		err := w.Catalog.Places(w.t.Context(), catalog.DefaultProject, all, func(_ int, p *catalog.Place) error {
+			if p.Entry.IsPatch() && !ids[p.Entry.Base] {
+				ids[p.Entry.Base] = true
+				bases = append(bases, p.Entry.Base)
+			}
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		w.t.Fatal(err)
+		all = bases
 	}
 	return ids
 }

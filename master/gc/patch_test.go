@@ -103,6 +103,41 @@ func TestCollectKeepsBases(t *testing.T) {
 	}
 }
 
+// TestCollectKeepsWhatPatchesStandOn: as long as a patch is needed, so is each one below it.
+func TestCollectKeepsWhatPatchesStandOn(t *testing.T) {
+	e := catalogtest.New(t, nil)
+	a := e.NewAgent("a")
+	a.Patches, a.Deep = true, true
+	d := disk("d", 1, 100, 0, 70)
+	const rounds = 1 + format.MaxDepth + 3 // the last has depth 2
+	var ids []string
+	for range rounds {
+		d = changed(d, 0, 70)
+		id, _ := a.Replicate(d)
+		ids = append(ids, id)
+	}
+	publish(t, e)
+	for _, id := range ids[:rounds-1] {
+		remove(t, e, id)
+	}
+	later(e)
+	r := collect(t, e, nil)
+	if left := objects(t, e, "packs/"); len(left) != 3 {
+		t.Errorf("%d packs are left: %+v", len(left), r)
+	}
+	e.MustRestore(ids[rounds-1], d)
+	if k := check(t, e, true); !k.OK {
+		t.Errorf("check: %+v", k)
+	}
+	deepest := 0
+	_, err := e.Catalog.EachEntry(t.Context(), catalog.DefaultProject, nil, 1<<20, func(p *catalog.Place) {
+		deepest = max(deepest, int(p.Entry.Depth))
+	})
+	if err != nil || deepest != 2 {
+		t.Errorf("the deepest patch that is left has depth %d, %v", deepest, err)
+	}
+}
+
 // TestCollectSparesBasesOfSessions: the base of what a session sent or was told is pinned like that itself.
 func TestCollectSparesBasesOfSessions(t *testing.T) {
 	t.Run("sent", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/chunker"
@@ -112,74 +113,59 @@ func (v *resolver) disk(ctx context.Context, d *format.Disk) error {
 
 func (v *resolver) flush(ctx context.Context) error {
 	found := make([]bool, len(v.batch))
-	patches := make([][]chunker.ID, len(v.batch)) // bases of the patches that there are of it
-	err := v.places(ctx, v.batch, func(i int, e *format.Entry) {
-		if e.IsPatch() {
-			patches[i] = append(patches[i], e.Base)
-		} else {
-			found[i] = true
-		}
-	})
-	if err != nil {
-		return err
+	why := make([]string, len(v.batch))
+	open := make([]step, len(v.batch))
+	for i := range v.batch {
+		open[i] = step{chunk: v.batch[i], of: i, less: format.MaxDepth + 1}
 	}
-	if err := v.bases(ctx, found, patches); err != nil {
-		return err
+	// What is there as a patch is there if what it stands on is.
+	for len(open) > 0 {
+		var next []step
+		for part := range slices.Chunk(open, markBatch) {
+			err := v.places(ctx, part, func(s *step, e *format.Entry) {
+				switch {
+				case e.Depth >= s.less:
+				case !e.IsPatch():
+					found[s.of] = true
+				default:
+					next = append(next, step{chunk: chunk{id: e.Base, raw: s.raw}, of: s.of, less: e.Depth})
+					why[s.of] = fmt.Sprintf(", a patch of %s, which is not there in full", e.Base)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		open = slices.DeleteFunc(next, func(s step) bool { return found[s.of] })
 	}
 	for i := range found {
 		if found[i] {
 			continue
 		}
 		if v.missing.count++; len(v.missing.first) < 3 {
-			name := v.batch[i].id.String()
-			if len(patches[i]) > 0 {
-				name = fmt.Sprintf("%s, a patch of %s, which is not there in full", name, patches[i][0])
-			}
-			v.missing.first = append(v.missing.first, name)
+			v.missing.first = append(v.missing.first, v.batch[i].id.String()+why[i])
 		}
 	}
 	v.batch = v.batch[:0]
 	return nil
 }
 
-// bases finds those that are there only as patches, by their bases.
-func (v *resolver) bases(ctx context.Context, found []bool, patches [][]chunker.ID) error {
-	var batch []chunk
-	var of []int // place in found
-	flush := func() error {
-		err := v.places(ctx, batch, func(i int, e *format.Entry) {
-			if !e.IsPatch() {
-				found[of[i]] = true
-			}
-		})
-		batch, of = batch[:0], of[:0]
-		return err
-	}
-	for i := range patches {
-		if found[i] {
-			continue
-		}
-		for _, base := range patches[i] {
-			if batch, of = append(batch, chunk{id: base, raw: v.batch[i].raw}), append(of, i); len(batch) < markBatch {
-				continue
-			}
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return flush()
+// step is a chunk that must be there for one of a batch, stored with a depth that is less.
+type step struct {
+	chunk
+	of   int // place in the batch
+	less uint8
 }
 
 // places calls fn for each copy of each chunk that a reader of this machine may be sent to.
-func (v *resolver) places(ctx context.Context, chunks []chunk, fn func(i int, e *format.Entry)) error {
+func (v *resolver) places(ctx context.Context, chunks []step, fn func(s *step, e *format.Entry)) error {
 	ids := make([]chunker.ID, len(chunks))
 	for i := range chunks {
 		ids[i] = chunks[i].id
 	}
 	return v.g.cat.Places(ctx, v.project, ids, func(i int, p *catalog.Place) error {
 		if p.ReadableBy(v.machine) && p.Entry.Kind == format.KindChunk && int(p.Entry.Raw) == chunks[i].raw {
-			fn(i, &p.Entry)
+			fn(&chunks[i], &p.Entry)
 		}
 		return nil
 	})

@@ -46,10 +46,12 @@ func (id *PackID) UnmarshalText(b []byte) error {
 }
 
 // Entry is one sealed piece of a pack. Offset is from the start of the object, Stored the sealed length with its tag,
-// Raw the length of the content; all in bytes. Base is the chunk that a patch is made of and zero for every other codec.
+// Raw the length of the content; all in bytes. Base is the chunk that a patch is made of and zero for every other codec. Depth is how many
+// patches it takes to open the entry, with itself: 1 to MaxDepth for a patch, else 0.
 type Entry struct {
 	Kind    Kind
 	Codec   chunker.Codec
+	Depth   uint8
 	ID      chunker.ID
 	Base    chunker.ID
 	Ordinal uint32
@@ -61,7 +63,15 @@ type Entry struct {
 // IsPatch reports whether the entry can be opened only with the content of its Base.
 func (e *Entry) IsPatch() bool { return e.Codec == chunker.Patch }
 
-// entrySize is the encoded length of an Entry: kind u8, codec u8, zero u16, stored u32, raw u32, id [32]. That of a patch is
+// MaxDepth bounds how many patches stand on each other.
+const MaxDepth = 16
+
+// StandsOn reports whether a patch may be opened over a copy of its base. That has less depth, so opening ends.
+func (e *Entry) StandsOn(base *Entry) bool {
+	return base.Kind == KindChunk && base.ID == e.Base && base.Raw == e.Raw && base.Depth < e.Depth
+}
+
+// entrySize is the encoded length of an Entry: kind u8, codec u8, depth of the base u8, zero u8, stored u32, raw u32, id [32]. That of a patch is
 // followed by its base [32].
 const (
 	entrySize = 44
@@ -85,7 +95,7 @@ func MarshalEntries(entries []Entry) []byte {
 func appendEntries(dst []byte, entries []Entry) []byte {
 	for i := range entries {
 		e := &entries[i]
-		dst = append(dst, byte(e.Kind), byte(e.Codec), 0, 0)
+		dst = append(dst, byte(e.Kind), byte(e.Codec), e.BaseDepth(), 0)
 		dst = binary.LittleEndian.AppendUint32(dst, e.Stored)
 		dst = binary.LittleEndian.AppendUint32(dst, e.Raw)
 		dst = append(dst, e.ID[:]...)
@@ -114,7 +124,7 @@ func UnmarshalEntries(b []byte) ([]Entry, error) {
 			Kind: Kind(r[0]), Codec: chunker.Codec(r[1]), Ordinal: uint32(i), Offset: uint32(off),
 			Stored: binary.LittleEndian.Uint32(r[4:]), Raw: binary.LittleEndian.Uint32(r[8:]), ID: chunker.ID(r[12:44]),
 		}
-		if r[2] != 0 || r[3] != 0 {
+		if !e.SetBaseDepth(r[2]) || r[3] != 0 {
 			return nil, fmt.Errorf("%w: entry %d: reserved bytes are set", ErrCorrupt, i)
 		}
 		if e.IsPatch() {
@@ -159,6 +169,8 @@ func (e *Entry) check() error {
 		return fmt.Errorf("%w: %d stored bytes for %d raw", ErrCorrupt, e.Stored, e.Raw)
 	case e.IsPatch() != !e.Base.IsZero():
 		return fmt.Errorf("%w: codec %d with base %s", ErrCorrupt, e.Codec, e.Base)
+	case e.IsPatch() != (e.Depth > 0) || e.Depth > MaxDepth:
+		return fmt.Errorf("%w: codec %d of depth %d", ErrCorrupt, e.Codec, e.Depth)
 	case e.IsPatch() && (e.Kind != KindChunk || e.Base == e.ID):
 		return fmt.Errorf("%w: a patch of kind %d of %s against %s", ErrCorrupt, e.Kind, e.ID, e.Base)
 	}
@@ -170,10 +182,10 @@ func (e *Entry) check() error {
 func (e *Entry) Check() error { return e.check() }
 
 // associatedSize is the most that associated needs, in bytes.
-const associatedSize = 40 + baseSize
+const associatedSize = 40 + baseSize + 1
 
 // associated is what an entry's tag covers beside its content: version u16, kind u8, codec u8, raw u32, id [32], and of a patch its
-// base [32].
+// base [32], and if that is itself a patch its depth u8.
 func (e *Entry) associated(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst[:0], Version)
 	dst = append(dst, byte(e.Kind), byte(e.Codec))
@@ -182,8 +194,24 @@ func (e *Entry) associated(dst []byte) []byte {
 	if e.IsPatch() {
 		dst = append(dst, e.Base[:]...)
 	}
+	if e.Depth > 1 {
+		dst = append(dst, e.BaseDepth())
+	}
 	return dst
 }
+
+// SetBaseDepth is for decoders of entries: it sets Depth from what was written. ok is false if only a patch could have that.
+func (e *Entry) SetBaseDepth(base byte) (ok bool) {
+	if !e.IsPatch() {
+		e.Depth = 0
+		return base == 0
+	}
+	e.Depth = uint8(min(int(base)+1, MaxDepth+1)) // more than there may be: Check says so
+	return true
+}
+
+// BaseDepth is the depth of a patch's base, which is what is written of Depth.
+func (e *Entry) BaseDepth() byte { return max(e.Depth, 1) - 1 }
 
 // nonce of an entry: 4 zero bytes, then its ordinal as u64 big-endian.
 func nonce(dst *[12]byte, ordinal uint64) []byte {

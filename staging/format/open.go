@@ -97,9 +97,21 @@ func (o *Opener) OpenVerified(pack PackID, e Entry, stored, dst []byte) ([]byte,
 	return out, nil
 }
 
-// OpenPatch is OpenVerified for an entry that is a patch: base is the content of e.Base, which the caller has verified. Were it another
-// content, the result would not have its id. dst must not overlap base, which is not changed.
+// OpenPatch is OpenVerified for an entry that is a patch: base is the content of e.Base. Were it another content, the result would not have its
+// id. dst must not overlap base, which is not changed.
 func (o *Opener) OpenPatch(pack PackID, e Entry, stored, base, dst []byte) ([]byte, error) {
+	out, err := o.ApplyPatch(pack, e, stored, base, dst)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.verify(&e, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ApplyPatch is OpenPatch without the check of the id, for what further patches are put over: the last one's id proves them all.
+func (o *Opener) ApplyPatch(pack PackID, e Entry, stored, base, dst []byte) ([]byte, error) {
 	if err := o.begin(pack, &e, stored); err != nil {
 		return nil, err
 	}
@@ -113,9 +125,6 @@ func (o *Opener) OpenPatch(pack PackID, e Entry, stored, base, dst []byte) ([]by
 	out, err := o.decomp.ApplyPatch(dst, base, plain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, e.ID, err)
-	}
-	if err := o.verify(&e, out); err != nil {
-		return nil, err
 	}
 	return out, nil
 }

@@ -99,10 +99,10 @@ func (w *PackWriter) Append(kind Kind, id chunker.ID, codec chunker.Codec, raw i
 	return w.append(Entry{Kind: kind, Codec: codec, ID: id, Raw: uint32(raw)}, data)
 }
 
-// AppendPatch seals a chunk of raw bytes as a patch: what chunker.Compressor.EncodePatch made of it against the chunk base, which
-// must be stored elsewhere in a full encoding. patch is the caller's again on return. ErrPackFull when there is no room.
-func (w *PackWriter) AppendPatch(id, base chunker.ID, raw int, patch []byte) error {
-	return w.append(Entry{Kind: KindChunk, Codec: chunker.Patch, ID: id, Base: base, Raw: uint32(raw)}, patch)
+// AppendPatch seals a chunk of raw bytes as a patch of the given depth: what chunker.Compressor.EncodePatch made of it against the chunk base, which
+// must be stored elsewhere with less depth; 1: in full. patch is the caller's again on return. ErrPackFull when there is no room.
+func (w *PackWriter) AppendPatch(id, base chunker.ID, depth uint8, raw int, patch []byte) error {
+	return w.append(Entry{Kind: KindChunk, Codec: chunker.Patch, Depth: depth, ID: id, Base: base, Raw: uint32(raw)}, patch)
 }
 
 func (w *PackWriter) append(e Entry, data []byte) error {

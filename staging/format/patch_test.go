@@ -45,7 +45,7 @@ func newPatchWorld(t testing.TB) *patchWorld {
 	if err := w.Append(KindChunk, h.ID(p.base), chunker.Raw, len(p.base), p.base); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.AppendPatch(h.ID(p.content), h.ID(p.base), len(p.content), patch); err != nil {
+	if err := w.AppendPatch(h.ID(p.content), h.ID(p.base), 1, len(p.content), patch); err != nil {
 		t.Fatal(err)
 	}
 	object, entries, err := w.Finish()
@@ -196,7 +196,7 @@ func TestPatchRoom(t *testing.T) {
 		}
 		for err == nil {
 			room := w.Room(len(patch) + chunker.IDSize)
-			err = w.AppendPatch(chunker.ID{1, byte(w.Count())}, chunker.ID{2}, chunker.MinSize, patch)
+			err = w.AppendPatch(chunker.ID{1, byte(w.Count())}, chunker.ID{2}, 1, chunker.MinSize, patch)
 			if room != (err == nil) {
 				t.Fatalf("room for entry %d in %d bytes: %t, then %v", w.Count(), size, room, err)
 			}

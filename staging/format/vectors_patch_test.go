@@ -52,7 +52,7 @@ func TestPatchVectors(t *testing.T) {
 		if id.String() != e.ID {
 			t.Errorf("patch %d has id %s, want %s", i, id, e.ID)
 		}
-		must(t, w.AppendPatch(id, baseID, len(content), unhex(t, e.Patch)))
+		must(t, w.AppendPatch(id, baseID, 1, len(content), unhex(t, e.Patch)))
 	}
 	made, _, err := w.Finish()
 	must(t, err)

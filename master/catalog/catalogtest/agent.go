@@ -31,9 +31,10 @@ type Agent struct {
 	Machine catalog.Machine
 	Key     ed25519.PrivateKey
 	Patches bool      // send a changed chunk as a patch of the one that was sent in full last
+	Deep    bool      // of the one that was sent last, up to format.MaxDepth
 	Now     time.Time // what its clock shows when it opens a session; zero: it does not say
 
-	full   map[string]map[int64]Piece      // chunks that were sent in full last, or known, by disk and index
+	full   map[string]map[int64]Piece      // chunks that patches are made of: sent last, or known, by disk and index
 	base   map[string]map[place]chunker.ID // of the last restpoint that was acknowledged, by disk
 	roots  map[string]chunker.ID
 	parent string
@@ -65,6 +66,7 @@ type Piece struct {
 	ID      chunker.ID
 	Content []byte
 	Base    chunker.ID
+	Depth   uint8  // as format.Entry has it; 0 with a Base: 1
 	Old     []byte // content of Base
 
 	disk  string
@@ -129,8 +131,9 @@ func (c *Cycle) read() error {
 			}
 			piece := Piece{Kind: kind, ID: id, Content: append([]byte(nil), content...), disk: d.ID, index: p.index}
 			old, ok := c.Agent.full[d.ID][p.index]
-			if c.Agent.Patches && kind == format.KindChunk && ok && !lost[id.String()] && old.ID != id && len(old.Content) == len(content) {
-				piece.Base, piece.Old = old.ID, old.Content
+			if c.Agent.Patches && kind == format.KindChunk && ok && !lost[id.String()] && old.ID != id && len(old.Content) == len(content) &&
+				old.Depth < format.MaxDepth {
+				piece.Base, piece.Old, piece.Depth = old.ID, old.Content, old.Depth+1
 			}
 			c.Pieces = append(c.Pieces, piece)
 		}
@@ -242,7 +245,7 @@ func (p *Piece) append(w *format.PackWriter) error {
 	if err != nil {
 		return err
 	}
-	return w.AppendPatch(p.ID, p.Base, len(p.Content), patch)
+	return w.AppendPatch(p.ID, p.Base, max(1, p.Depth), len(p.Content), patch)
 }
 
 // Upload announces, puts and commits one pack.
@@ -270,7 +273,7 @@ func (c *Cycle) Send() ([]Piece, error) {
 	err = c.SendPieces(send)
 	if wire.HasCode(err, wire.CodeMissing) {
 		for i := range send {
-			send[i].Base, send[i].Old = chunker.Zero, nil
+			send[i].Base, send[i].Old, send[i].Depth = chunker.Zero, nil, 0
 		}
 		c.refused = true
 		err = c.SendPieces(send)
@@ -329,8 +332,11 @@ func (c *Cycle) noteFull() {
 		a.full = make(map[string]map[int64]Piece)
 	}
 	for _, p := range c.Pieces {
-		if p.Kind != format.KindChunk || !p.Base.IsZero() && !c.refused {
+		if p.Kind != format.KindChunk || !p.Base.IsZero() && !c.refused && !a.Deep {
 			continue
+		}
+		if c.refused {
+			p.Depth = 0
 		}
 		if a.full[p.disk] == nil {
 			a.full[p.disk] = make(map[int64]Piece)

@@ -136,8 +136,8 @@ func (r *reader) open(ctx context.Context, l *wire.Location) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !base[0].Found || base[0].Entry.IsPatch() {
-		return nil, fmt.Errorf("base %s is not there in full: %+v", l.Entry.Base, base[0])
+	if !base[0].Found || !l.Entry.StandsOn(&base[0].Entry) {
+		return nil, fmt.Errorf("base %s is not there with less depth than %d: %+v", l.Entry.Base, l.Entry.Depth, base[0])
 	}
 	content, err := r.open(ctx, &base[0])
 	if err != nil {
