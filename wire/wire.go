@@ -154,12 +154,12 @@ type SessionDisk struct {
 
 // Session is a lease. Parent is set when the master accepted and pinned the parent; otherwise the agent must offer everything.
 type Session struct {
-	ID        string       `json:"id"`
-	Restpoint string       `json:"restpoint"` // id of the restpoint that this session will make
-	Parent    string       `json:"parent,omitempty"`
-	Lost      []string     `json:"lost,omitempty"` // chunk or node ids whose stored copy is damaged: offer them although the base has them
-	Lease     SessionLease `json:"lease"`
-	Patches   bool         `json:"patches,omitempty"` // the master takes packs with patches
+	ID         string       `json:"id"`
+	Restpoint  string       `json:"restpoint"` // id of the restpoint that this session will make
+	Parent     string       `json:"parent,omitempty"`
+	Lost       []string     `json:"lost,omitempty"` // chunk or node ids whose stored copy is damaged: offer them although the base has them
+	Lease      SessionLease `json:"lease"`
+	PatchDepth int          `json:"patch_depth,omitempty"` // the master takes packs with patches that stand on each other so deep; 0: none
 }
 
 // SessionLease says until when a session lives unless it is renewed. TTL counts from the answer, whatever the clocks say.

@@ -214,7 +214,7 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 		return r.commit(ctx, stop)
 	}
 	if wire.HasCode(err, wire.CodeMissing) {
-		err = fmt.Errorf("staging has lost what patches are made of; the next cycle sends whole chunks: %w", errors.Join(err, r.dropBlocks()))
+		err = fmt.Errorf("staging has lost what patches stand on; the next cycle sends whole chunks: %w", errors.Join(err, r.dropBlocks()))
 	}
 	return nil, stop.end(err)
 }
@@ -326,11 +326,13 @@ func (r *run) prepare(ctx context.Context) error {
 			r.track.Close()
 			return err
 		}
-		if r.conf.Blocks == nil || !r.session.Patches || len(r.lost) > 0 || r.conf.Tracker.Status(d.src.ID()).Grain == 0 {
+		if r.conf.Blocks == nil || r.session.PatchDepth < format.MaxDepth || len(r.lost) > 0 || r.conf.Tracker.Status(d.src.ID()).Grain == 0 {
 			continue
 		}
 		if d.blocks, err = r.conf.Blocks.Disk(d.src.ID(), d.layout.ChunkSize); err != nil {
 			r.note("whole chunks of %s are sent: %v", d.src.Name(), err) // a full disk must not stop replication
+		} else if d.scan {
+			d.blocks.Doubt()
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ type item struct {
 	data  []byte // in buf
 	codec chunker.Codec
 	base  chunker.ID // of a patch
+	depth uint8      // of a patch
 	sent  int        // bytes of blocks of a patch
 	err   error      // of encoding it
 	buf   []byte
@@ -80,6 +81,7 @@ func (p *pipeline) resolve() error {
 					p.drop(o.item)
 				}
 				if o.span != nil {
+					o.span.forget(o.chunk)
 					p.release(o.span)
 				}
 				continue
@@ -113,7 +115,7 @@ func (p *pipeline) dispatch(id chunker.ID, o offered) error {
 			return err
 		}
 		it.id, it.span, it.chunk, it.node, it.raw, it.pool = id, o.span, o.chunk, o.node, o.raw, p.buf.late
-		it.base, it.sent, it.err = chunker.ID{}, 0, nil
+		it.base, it.depth, it.sent, it.err = chunker.ID{}, 0, 0, nil
 		if o.span == nil {
 			it.ready <- struct{}{}
 		} else if !send(p.ctx, p.compQ, it) {
@@ -189,7 +191,7 @@ func (p *pipeline) pack() error {
 
 func (k *packer) take(it *item) error {
 	if it.node == nil {
-		if err := k.append(format.Entry{Kind: format.KindChunk, ID: it.id, Codec: it.codec, Raw: uint32(it.raw), Base: it.base}, it.data); err != nil {
+		if err := k.append(format.Entry{Kind: format.KindChunk, ID: it.id, Codec: it.codec, Raw: uint32(it.raw), Base: it.base, Depth: it.depth}, it.data); err != nil {
 			return err
 		}
 		if it.codec == chunker.Patch {
@@ -236,7 +238,7 @@ func (k *packer) append(e format.Entry, data []byte) error {
 		}
 	}
 	if e.IsPatch() {
-		return k.w.AppendPatch(e.ID, e.Base, int(e.Raw), data)
+		return k.w.AppendPatch(e.ID, e.Base, e.Depth, int(e.Raw), data)
 	}
 	return k.w.Append(e.Kind, e.ID, e.Codec, int(e.Raw), data)
 }

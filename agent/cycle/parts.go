@@ -7,28 +7,30 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/staging/format"
 )
 
 // errStale: what was remembered of blocks is not of the chunks that the base names. It is forgotten; the chunks are read whole.
 var errStale = errors.New("what was remembered of single blocks does not fit the base")
 
-// part is one chunk of a pass over what is marked. Of a chunk whose block hashes are remembered only the blocks are read that were written, and
-// those in which it differs from what was sent in full: that is enough for its id, and for a patch.
+// part is one chunk of a pass over what is marked. Of a chunk whose block hashes are remembered only the blocks are read that were written:
+// that is enough for its id, and for a patch of what was sent last.
 type part struct {
 	index   int64
 	whole   bool           // all blocks are read, and sent
 	written int            // blocks that are marked
 	read    chunker.Blocks // unless whole
 	off, n  int            // where they lie in the span's buffer, back to back, in bytes
+	sent    state.Sent     // unless whole: what a patch stands on
 
 	// What a worker made of it.
 	stale  bool                // what was remembered is of no use
 	was    chunker.ID          // what it is of
-	base   chunker.ID          // of the chunk that was sent in full
-	patch  chunker.Blocks      // blocks that make it out of base
-	hashes []chunker.BlockHash // of one that is read whole and may be sent; nil: they are not worth remembering
+	patch  chunker.Blocks      // blocks that make the chunk out of that
+	hashes []chunker.BlockHash // of what it is now; nil: they are not worth remembering
 }
 
 // maxParts is how many parts one span holds.
@@ -37,16 +39,19 @@ const maxParts = spanSize / chunker.MinSize
 // fillReads is how many reads of one span run at once: those of single blocks wait for the disk, not for the processor.
 const fillReads = 8
 
-// patchable reports whether a chunk of n blocks is worth a patch of so many of them, when that many were written since it was sent last. Were it so each
-// time, it would be sent k times with written, 2·written … blocks and then whole: that is least per time where (k·written)² = 2·n·written. Half
-// of that square keeps what must be read for a patch small, and costs a fourteenth more.
-func patchable(n, blocks, written int) bool {
-	return blocks <= n/2 && blocks*blocks <= n*max(1, written)
-}
+// deep is how many patches of a chunk stand on each other before it is sent whole again. Later passes and the freeze go deeper, because
+// there a whole chunk costs time: the next cycle sends it.
+const (
+	deep       = 8
+	deepPasses = format.MaxDepth - 2
+	deepFrozen = format.MaxDepth
+)
 
-// plan calls f with what must be read of each chunk in which anything is marked. frozen: as little as can be, and nothing is looked up in a file.
-func (d *disk) plan(m *track.Marks, frozen bool, f func(part) error) error {
+// plan calls f with what must be read of each chunk in which anything is marked. A patch has at most the given depth; with deepFrozen nothing is looked
+// up in a file.
+func (d *disk) plan(m *track.Marks, depth uint8, f func(part) error) error {
 	size := int64(d.layout.ChunkSize)
+	blocks := d.layout.ChunkSize / chunker.BlockSize
 	return chunkRanges(m, d.layout, func(first, end int64) error {
 		for i := first; i < end; i++ {
 			_, length := d.layout.Extent(i)
@@ -54,11 +59,10 @@ func (d *disk) plan(m *track.Marks, frozen bool, f func(part) error) error {
 			if d.blocks != nil && int64(length) == size {
 				marked := markedBlocks(m, i*size, length)
 				x.written = marked.Count()
-				if d.blocks.Differs(i, frozen, &x.read) {
-					x.read.Union(&marked)
-					if n := x.read.Count(); frozen || patchable(d.layout.ChunkSize/chunker.BlockSize, n, x.written) {
-						x.whole, x.n = false, n*chunker.BlockSize
-					}
+				sent, ok := d.blocks.Known(i, depth == deepFrozen)
+				// Opening it shall not cost more than twice what a whole chunk does.
+				if ok && sent.Depth < depth && x.written <= blocks/2 && int(sent.Blocks)+x.written <= blocks {
+					x.whole, x.n, x.read, x.sent = false, x.written*chunker.BlockSize, marked, sent
 				}
 			}
 			if err := f(x); err != nil {
@@ -110,7 +114,7 @@ func markedBlocks(m *track.Marks, off int64, n int) (b chunker.Blocks) {
 }
 
 // spans calls f with spans of what must be read of a disk, and how many bytes that is of each.
-func (d *disk) spans(m *track.Marks, frozen bool, f func(*span, int) error) error {
+func (d *disk) spans(m *track.Marks, depth uint8, f func(*span, int) error) error {
 	var s *span
 	used := 0
 	flush := func() error {
@@ -122,7 +126,7 @@ func (d *disk) spans(m *track.Marks, frozen bool, f func(*span, int) error) erro
 		s, used = nil, 0
 		return err
 	}
-	err := d.plan(m, frozen, func(x part) error {
+	err := d.plan(m, depth, func(x part) error {
 		if s != nil && (len(s.parts) == maxParts || used+x.n > spanSize) {
 			if err := flush(); err != nil {
 				return err
@@ -143,8 +147,8 @@ func (d *disk) spans(m *track.Marks, frozen bool, f func(*span, int) error) erro
 }
 
 // marked reads the chunks of a disk in which anything is marked.
-func (p *pipeline) marked(d *disk, m *track.Marks) error {
-	err := d.spans(m, false, func(s *span, _ int) error { return p.hand(s) })
+func (p *pipeline) marked(d *disk, m *track.Marks, depth uint8) error {
+	err := d.spans(m, depth, func(s *span, _ int) error { return p.hand(s) })
 	if err != nil {
 		return err
 	}
@@ -211,17 +215,14 @@ func (s *span) readAt(x stretch) error {
 
 // blockWorker makes ids and patches out of blocks. It belongs to one worker.
 type blockWorker struct {
-	hash      *chunker.BlockHasher // for chunks of the last size
-	now, full []chunker.BlockHash
-	data      []byte // blocks of a patch
+	hash *chunker.BlockHasher // for chunks of the last size
+	data []byte               // blocks of a patch
 }
 
 func (b *blockWorker) fit(key *chunker.Key, chunkSize int) {
-	if b.hash != nil && b.hash.Blocks()*chunker.BlockSize == chunkSize {
-		return
+	if b.hash == nil || b.hash.Blocks()*chunker.BlockSize != chunkSize {
+		b.hash = chunker.NewBlockHasher(key, chunkSize)
 	}
-	b.hash = chunker.NewBlockHasher(key, chunkSize)
-	b.now, b.full = make([]chunker.BlockHash, b.hash.Blocks()), make([]chunker.BlockHash, b.hash.Blocks())
 }
 
 // part names a part that was read, and finds what must be sent of it.
@@ -229,35 +230,31 @@ func (w *worker) part(s *span, x *part) chunker.ID {
 	d, b := s.d, &w.blocks
 	content := s.raw[x.off : x.off+x.n]
 	if x.whole && d.blocks != nil {
-		d.blocks.Forget(x.index) // it is remembered again when it is sent
+		d.blocks.Forget(x.index) // it is remembered again if it is sent
 	}
 	if x.whole && !x.sparse(d) {
 		return w.hash.ID(content)
 	}
 	b.fit(w.p.conf.Keys.ChunkKey(), d.layout.ChunkSize)
+	x.hashes = make([]chunker.BlockHash, b.hash.Blocks())
 	if x.whole {
-		x.hashes = make([]chunker.BlockHash, len(b.now))
 		b.hash.All(x.hashes, content)
 		return b.hash.ID(x.hashes)
 	}
-	if x.stale = !d.blocks.Load(x.index, b.now, b.full); x.stale {
+	if x.stale = !d.blocks.Load(x.index, x.hashes); x.stale {
 		return chunker.Zero
 	}
-	x.was, x.base = b.hash.ID(b.now), b.hash.ID(b.full)
+	x.was = b.hash.ID(x.hashes)
+	x.stale = x.was.IsZero()
 	x.read.Each(d.layout.ChunkSize, func(start, end int) {
-		b.now[start/chunker.BlockSize] = b.hash.Block(start/chunker.BlockSize, content)
+		i := start / chunker.BlockSize
+		if now := b.hash.Block(i, content); now != x.hashes[i] {
+			x.hashes[i] = now
+			x.patch.Set(i)
+		}
 		content = content[end-start:]
 	})
-	for i := range b.now {
-		if b.now[i] != b.full[i] {
-			x.patch.Set(i)
-			x.stale = x.stale || !x.read.Get(i)
-		}
-	}
-	if !x.stale {
-		d.blocks.Store(x.index, b.now, b.full)
-	}
-	return b.hash.ID(b.now)
+	return b.hash.ID(x.hashes)
 }
 
 // sparse reports whether a chunk was written in small pieces, and so may be again.
@@ -269,17 +266,16 @@ func (x *part) sparse(d *disk) bool {
 const sparse = 4
 
 // latePart encodes a part that the master asked for.
-func (w *worker) latePart(it *item, x *part) error {
-	d := it.span.d
+func (w *worker) latePart(it *item, x *part) (err error) {
+	d, b := it.span.d, &w.blocks
 	content := it.span.raw[x.off : x.off+x.n]
 	if x.whole {
 		w.compress(it, content)
 		if x.hashes != nil {
-			d.blocks.StoreFull(x.index, x.hashes)
+			d.blocks.Store(x.index, x.hashes, state.Sent{})
 		}
 		return nil
 	}
-	b := &w.blocks
 	b.data = b.data[:0]
 	x.read.Each(d.layout.ChunkSize, func(start, end int) {
 		if x.patch.Get(start / chunker.BlockSize) {
@@ -287,11 +283,17 @@ func (w *worker) latePart(it *item, x *part) error {
 		}
 		content = content[end-start:]
 	})
-	if len(b.data) == 0 {
-		return fmt.Errorf("chunk %d of %s is again as it was sent whole, and staging does not have it any more", x.index, d.src.Name())
-	}
-	var err error
 	it.data, err = w.comp.EncodeBlocks(it.buf, d.layout.ChunkSize, b.data, &x.patch)
-	it.codec, it.base, it.sent = chunker.Patch, x.base, len(b.data)
+	it.codec, it.base, it.depth, it.sent = chunker.Patch, x.was, x.sent.Depth+1, len(b.data)
+	if err == nil {
+		d.blocks.Store(x.index, x.hashes, state.Sent{Depth: it.depth, Blocks: x.sent.Blocks + uint16(x.patch.Count())})
+	}
 	return err
+}
+
+// forget drops what is known of a part's chunk that was not sent after all, or became zeros: it is not known how it is stored.
+func (s *span) forget(i int) {
+	if s.parts != nil && s.d.blocks != nil {
+		s.d.blocks.Forget(s.parts[i].index)
+	}
 }

@@ -84,18 +84,23 @@ func TestPatches(t *testing.T) {
 		}
 	}
 	again(0, 2*64, 3, 4) // whole: nothing is known of blocks yet
-	for round := int64(1); round <= 5; round++ {
-		again(int(round), 2*round, 3, 4)
+	for round := 1; round <= 4; round++ {
+		again(round, 2, 3, 4)
 	}
 	p.reopen() // a new agent
-	again(6, 2*6, 3, 4)
-	for range 4 { // in the end they are sent whole again, and patched again
-		p.write(0)
-		again(7, 2*64, 3, 4)
+	for round := 5; round <= 8; round++ {
+		again(round, 2, 3, 4)
 	}
-	// A block that is as it was when the chunk was sent whole is not sent.
-	p.d.write(bytes.Repeat([]byte("x"), grain), 3*256<<10)
-	p.cycle(nil)
+	again(9, 2*64, 3, 4) // whole again: eight patches stand on each other
+	again(10, 2, 3, 4)
+	// A chunk that is as it was before is not sent.
+	was := bytes.Clone(p.d.data[3*256<<10 : 3*256<<10+grain])
+	for range 3 {
+		p.d.write(bytes.Repeat([]byte("x"), grain), 3*256<<10)
+		p.cycle(nil)
+		p.d.write(was, 3*256<<10)
+		p.cycle(nil)
+	}
 	for range 10 {
 		p.write(500)
 		p.cycle(nil)
@@ -144,6 +149,7 @@ func TestBlocksDamaged(t *testing.T) {
 	if len(files) != 1 {
 		t.Fatalf("files of blocks: %q", files)
 	}
+	const slot = 65 * 32 // of a chunk: hashes, and how it was sent
 	var old []byte
 	for round := range 12 {
 		p.write(200)
@@ -161,14 +167,13 @@ func TestBlocksDamaged(t *testing.T) {
 		case 2:
 			copy(damaged, old) // hashes of then, which another restpoint had
 		case 3:
-			copy(damaged[4096:], b)
-		case 4: // now and full exchanged
-			for i := 0; i+4096 <= len(b); i += 4096 {
-				copy(damaged[i:], b[i+2048:i+4096])
-				copy(damaged[i+2048:], b[i:i+2048])
+			copy(damaged[slot:], b)
+		case 4: // all were sent whole, it says
+			for i := slot; i <= len(b); i += slot {
+				damaged[i-31] = 0
 			}
-		case 5: // the base of all patches is that of a neighbour
-			copy(damaged[2048:], b[4096+2048:8192])
+		case 5: // hashes of a neighbour
+			copy(damaged[slot:2*slot-32], b[3*slot:])
 		}
 		old = b
 		if round%2 == 0 {

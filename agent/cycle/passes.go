@@ -44,7 +44,7 @@ func (r *run) read(p *pipeline) error {
 			unread := d.layout.Size - chunkBytes(d.marks, d.layout)
 			r.n.total.Add(-unread)
 			r.unread += unread
-			pass = func(d *disk) error { return p.marked(d, d.marks) }
+			pass = func(d *disk) error { return p.marked(d, d.marks, deep) }
 		}
 		if err := pass(d); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (d *disk) takeAgain(m *track.Marks) {
 // If that does not come about the restpoint stays fuzzy.
 func (r *run) converge(p *pipeline) error {
 	for last := int64(math.MaxInt64); ; {
-		if err := p.drain(r.fresh() >= shipAt); err != nil {
+		if err := p.drain(false); err != nil {
 			return err
 		}
 		all, err := r.flip(p.ctx)
@@ -117,6 +117,12 @@ func (r *run) converge(p *pipeline) error {
 			return nil
 		}
 		left := r.left()
+		if left > shipAt && r.fresh() > 0 {
+			if err := p.drain(true); err != nil {
+				return err
+			}
+			left = r.left()
+		}
 		if left <= frozenBytes/2 && (left <= quickBytes || left > last/2 || r.passes == maxPasses) {
 			err := r.freeze(p)
 			if errors.Is(err, ErrNotFrozen) {
@@ -149,7 +155,7 @@ func (r *run) pass(p *pipeline, d *disk) error {
 	todo := d.todo
 	d.todo = nil
 	r.n.total.Add(chunkBytes(todo, d.layout))
-	return p.marked(d, todo)
+	return p.marked(d, todo, deepPasses)
 }
 
 // flip adds what was written meanwhile to what is to be read. It reports whether that is known of every disk.
@@ -177,7 +183,7 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 // left is how many bytes a freeze would have to read.
 func (r *run) left() (n int64) {
 	for _, d := range r.disks {
-		_ = d.plan(d.todo, true, func(x part) error { // fails only if f does
+		_ = d.plan(d.todo, deepFrozen, func(x part) error { // fails only if f does
 			n += int64(x.n)
 			return nil
 		})
@@ -185,7 +191,7 @@ func (r *run) left() (n int64) {
 	return n
 }
 
-// fresh is how many chunks were sent whole that could be what patches are made of, were they committed.
+// fresh is how many chunks were sent that patches could stand on, were they committed.
 func (r *run) fresh() (n int) {
 	for _, d := range r.disks {
 		if d.blocks != nil {
@@ -207,8 +213,9 @@ func chunkBytes(m *track.Marks, l chunker.Layout) int64 {
 // quickBytes is so little that reading it takes no time to speak of: another pass before the freeze would not shorten it.
 const quickBytes = 2 << 20
 
-// shipAt: if so many chunks were sent whole in a pass, a pack is sent off before it is full, so that the next pass can make patches of them.
-const shipAt = 64
+// shipAt is how many bytes may be left before a pack is sent off that is not full, so that what was sent can be what patches stand on. Without that
+// chunks that are written again and again are read whole.
+const shipAt = 8 << 20
 
 // freeze reads the rest while nothing is written, and passes it on. All buffers are free before.
 func (r *run) freeze(p *pipeline) error {
@@ -289,7 +296,7 @@ const frozenReads = 16
 func (r *run) spans(room *room) ([]*span, error) {
 	var spans []*span
 	for _, d := range r.disks {
-		err := d.spans(d.todo, true, func(s *span, n int) error {
+		err := d.spans(d.todo, deepFrozen, func(s *span, n int) error {
 			if s.raw, s.back = room.take(n), room.release; s.raw == nil {
 				return fmt.Errorf("%w: %d MiB, and there is room for %d", errTooMuch, r.left()>>20, frozenBytes>>20)
 			}

@@ -163,7 +163,7 @@ func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
 	q.p.n.done.Add(n)
 	if s.parts != nil {
 		if x := &s.parts[i]; !x.whole && (x.stale || x.was != was) {
-			s.d.blocks.Forget(index)
+			s.forget(i)
 			s.d.again = append(s.d.again, index)
 			return nil
 		}
@@ -176,6 +176,7 @@ func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
 	switch {
 	case id.IsZero():
 		q.p.n.zero.Add(n)
+		s.forget(i)
 	case id == was && !q.p.lost[id]:
 		q.p.n.same.Add(n)
 		q.p.drop(s.eager[i])

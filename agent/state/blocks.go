@@ -2,8 +2,11 @@ package state
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -14,13 +17,12 @@ import (
 	"github.com/openmigrate/openmigrate/chunker"
 )
 
-// Blocks remembers of chunks that are written in small pieces the hashes of their blocks: as the chunk is now, and as it was when it was
-// sent in full. With them a cycle reads only the blocks that were written, and those in which the chunk differs from what was sent in full,
-// for its new id and for a patch.
+// Blocks remembers of chunks that are written in small pieces the hashes of their blocks, and how each chunk was sent. With them a cycle
+// reads only the blocks that were written, for the chunk's new id and for a patch.
 //
-// What is remembered proves itself: the hashes lead to the ids of the two chunks. So the file "blocks" beside a disk's base is
-// never synced and may be lost, torn or stale; whoever loads from it makes the ids and compares. Which blocks differ is also kept in memory,
-// because it is asked for while the file system with the file is frozen.
+// What is remembered proves itself: the hashes lead to the chunk's id. So the file beside a disk's base is never synced and
+// may be lost, torn or stale; whoever loads from it makes the id and compares. How a chunk was sent is for the master to check. It is also kept in
+// memory, because it is asked for while the file system with the file is frozen.
 //
 // It lives as long as its agent. A disk's part is used by one cycle at a time, by any of its goroutines.
 type Blocks struct {
@@ -29,7 +31,7 @@ type Blocks struct {
 	disks map[string]*DiskBlocks
 }
 
-// MaxBlocks bounds the file of one disk, in bytes: hashes take a 64th of the chunks that they are of.
+// MaxBlocks bounds the file of one disk, in bytes: hashes take a 128th of the chunks that they are of.
 const MaxBlocks = 512 << 20
 
 // NewBlocks makes an empty memory, which takes up what an earlier agent left in dir. limit is in bytes of file for each disk; 0: MaxBlocks.
@@ -67,36 +69,40 @@ func (b *Blocks) Disk(id string, chunkSize int) (*DiskBlocks, error) {
 			return nil, fmt.Errorf("remember blocks: %w", err)
 		}
 		n := chunkSize / chunker.BlockSize
-		d = &DiskBlocks{f: f, blocks: n, pages: map[int64]*blocksPage{}, now: make([]chunker.BlockHash, n), full: make([]chunker.BlockHash, n)}
+		d = &DiskBlocks{f: f, blocks: n, pages: map[int64]*blocksPage{}}
 		b.disks[id] = d
 	}
 	return d, d.begin(b.limit)
 }
 
-// DiskBlocks is what is remembered of one disk. The file holds for each chunk two arrays of block hashes: of now, and of what was sent
-// in full. A hole is a chunk of which nothing is known.
+// Sent is how a chunk was sent that block hashes are of.
+type Sent struct {
+	Depth  uint8  // format.Entry.Depth
+	Blocks uint16 // of the patches that it takes to open it
+}
+
+// DiskBlocks is what is remembered of one disk. The file holds for each chunk its block hashes and 32 bytes of how it was sent: 1, depth u8, blocks u16,
+// zeros. A hole is a chunk of which nothing is known.
 type DiskBlocks struct {
 	f      *os.File
 	blocks int // of a chunk
 
-	mu        sync.Mutex // guards the rest
-	pages     map[int64]*blocksPage
-	room      int64               // bytes that the file may grow by in this cycle
-	err       error               // why something was not remembered
-	now, full []chunker.BlockHash // scratch
+	mu    sync.Mutex // guards the rest
+	pages map[int64]*blocksPage
+	room  int64 // bytes that the file may grow by in this cycle
+	err   error // why something was not remembered
 }
 
 const pageChunks = 512
 
 // blocksPage is what memory has of some neighbouring chunks.
 type blocksPage struct {
-	known   [pageChunks / 64]uint64
-	fresh   [pageChunks / 64]uint64 // sent in full by this cycle, in a pack that may not be committed
-	differs []uint64                // by chunk: the blocks in which it differs from what was sent in full
+	known [pageChunks / 64]uint64
+	fresh [pageChunks / 64]uint64 // sent by this cycle, in a pack that may not be committed
+	sent  [pageChunks]Sent
 }
 
-func (d *DiskBlocks) slot() int64 { return 2 * int64(d.blocks) * chunker.IDSize }
-func (d *DiskBlocks) words() int  { return (d.blocks + 63) / 64 }
+func (d *DiskBlocks) slot() int64 { return int64(d.blocks+1) * chunker.IDSize }
 
 func (d *DiskBlocks) begin(limit int64) error {
 	d.mu.Lock()
@@ -137,6 +143,13 @@ func (d *DiskBlocks) reset() error {
 	return nil
 }
 
+// Doubt says that chunks may have changed without being sent by whoever stores here: what is in memory counts no more than what is in the file.
+func (d *DiskBlocks) Doubt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.pages)
+}
+
 // Err is why something could not be remembered in this cycle; nil if all was.
 func (d *DiskBlocks) Err() error {
 	d.mu.Lock()
@@ -144,70 +157,59 @@ func (d *DiskBlocks) Err() error {
 	return d.err
 }
 
-// Differs marks the blocks in which a chunk differs from what was sent in full, as far as is known: what Load returns decides. ok is false
-// when nothing is known of the chunk, or when what was sent in full may not be committed yet. It may look into the file, unless memory is set.
-func (d *DiskBlocks) Differs(chunk int64, memory bool, dst *chunker.Blocks) (ok bool) {
+// Known returns how a chunk was sent. ok is false when nothing is known of it, or when what was sent may not be committed yet. It may
+// look into the file, unless memory is set. Whether the hashes fit is for who loads them.
+func (d *DiskBlocks) Known(chunk int64, memory bool) (how Sent, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, i := d.page(chunk)
 	if p.fresh[i/64]>>(i%64)&1 != 0 {
-		return false
+		return Sent{}, false
 	}
 	if p.known[i/64]>>(i%64)&1 == 0 {
-		if memory {
-			return false
+		var b chunker.BlockHash
+		if memory || !d.read(b[:], chunk, d.blocks) || b[0] != 1 {
+			return Sent{}, false
 		}
-		if !d.load(chunk, d.now, d.full) {
-			return false
-		}
-		d.note(chunk, d.now, d.full, false)
+		p.sent[i] = Sent{Depth: b[1], Blocks: binary.LittleEndian.Uint16(b[2:])}
+		p.known[i/64] |= 1 << (i % 64)
 	}
-	copy(dst[:], p.differs[i*d.words():(i+1)*d.words()])
-	return true
+	return p.sent[i], true
 }
 
-// Load reads the block hashes of a chunk: as it is now, and of what was sent in full. They count only if they lead to its id.
-func (d *DiskBlocks) Load(chunk int64, now, full []chunker.BlockHash) (ok bool) {
+// Load reads the block hashes of a chunk. They count only if they lead to its id.
+func (d *DiskBlocks) Load(chunk int64, dst []chunker.BlockHash) (ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.load(chunk, now, full)
+	return d.read(bytesOf(dst), chunk, 0)
 }
 
-func (d *DiskBlocks) load(chunk int64, now, full []chunker.BlockHash) bool {
-	half := d.slot() / 2
-	for i, part := range [][]chunker.BlockHash{now, full} {
-		if n, err := d.f.ReadAt(bytesOf(part), chunk*d.slot()+int64(i)*half); int64(n) != half {
-			if err != nil && d.err == nil && n > 0 {
-				d.err = fmt.Errorf("remember blocks: %w", err)
-			}
-			return false
-		}
+// read reads from a chunk's slot, from a hash on.
+func (d *DiskBlocks) read(dst []byte, chunk int64, hash int) bool {
+	n, err := d.f.ReadAt(dst, chunk*d.slot()+int64(hash)*chunker.IDSize)
+	if n < len(dst) && !errors.Is(err, io.EOF) && d.err == nil {
+		d.err = fmt.Errorf("remember blocks: %w", err)
 	}
-	return now[0] != chunker.BlockHash{} // no hole
+	return n == len(dst)
 }
 
-// Store remembers a chunk that is to be sent as a patch of what was sent in full, or needs not be sent.
-func (d *DiskBlocks) Store(chunk int64, now, full []chunker.BlockHash) {
-	d.store(chunk, now, full, false)
-}
-
-// StoreFull remembers a chunk that this cycle sends in full.
-func (d *DiskBlocks) StoreFull(chunk int64, now []chunker.BlockHash) { d.store(chunk, now, now, true) }
-
-func (d *DiskBlocks) store(chunk int64, now, full []chunker.BlockHash, fresh bool) {
+// Store remembers the block hashes of a chunk that this cycle sends.
+func (d *DiskBlocks) Store(chunk int64, hashes []chunker.BlockHash, how Sent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, i := d.page(chunk)
-	if p.known[i/64]>>(i%64)&1 == 0 {
+	bit := uint64(1) << (i % 64)
+	if p.known[i/64]&bit == 0 {
 		if d.room < d.slot() {
 			return
 		}
 		d.room -= d.slot()
 	}
-	half := d.slot() / 2
-	_, err := d.f.WriteAt(bytesOf(now), chunk*d.slot())
+	tail := chunker.BlockHash{1, how.Depth}
+	binary.LittleEndian.PutUint16(tail[2:], how.Blocks)
+	_, err := d.f.WriteAt(bytesOf(hashes), chunk*d.slot())
 	if err == nil {
-		_, err = d.f.WriteAt(bytesOf(full), chunk*d.slot()+half)
+		_, err = d.f.WriteAt(tail[:], (chunk+1)*d.slot()-chunker.IDSize)
 	}
 	if err != nil {
 		if d.err == nil {
@@ -216,25 +218,9 @@ func (d *DiskBlocks) store(chunk int64, now, full []chunker.BlockHash, fresh boo
 		d.forget(chunk)
 		return
 	}
-	d.note(chunk, now, full, fresh)
-}
-
-// note puts into memory what is in the file.
-func (d *DiskBlocks) note(chunk int64, now, full []chunker.BlockHash, fresh bool) {
-	p, i := d.page(chunk)
-	bit := uint64(1) << (i % 64)
 	p.known[i/64] |= bit
-	p.fresh[i/64] &^= bit
-	if fresh {
-		p.fresh[i/64] |= bit
-	}
-	words := p.differs[i*d.words() : (i+1)*d.words()]
-	clear(words)
-	for b := range now {
-		if now[b] != full[b] {
-			words[b/64] |= 1 << (b % 64)
-		}
-	}
+	p.fresh[i/64] |= bit
+	p.sent[i] = how
 }
 
 // Forget drops what is known of a chunk.
@@ -248,16 +234,18 @@ func (d *DiskBlocks) forget(chunk int64) {
 	p, i := d.page(chunk)
 	p.known[i/64] &^= 1 << (i % 64)
 	p.fresh[i/64] &^= 1 << (i % 64)
-	var first, zero chunker.BlockHash
-	if _, err := d.f.ReadAt(first[:], chunk*d.slot()); err != nil || first == zero {
-		return // a hole
+	var b [1]byte
+	at := (chunk+1)*d.slot() - chunker.IDSize
+	if n, _ := d.f.ReadAt(b[:], at); n == 0 || b[0] == 0 {
+		return // a hole, as far as can be told
 	}
-	if _, err := d.f.WriteAt(zero[:], chunk*d.slot()); err != nil && d.err == nil {
+	b[0] = 0
+	if _, err := d.f.WriteAt(b[:], at); err != nil && d.err == nil {
 		d.err = fmt.Errorf("forget blocks: %w", err) // what stays leads to no id that counts, or to the right one
 	}
 }
 
-// Fresh is how many chunks were sent in full since the last Settle.
+// Fresh is how many chunks were sent since the last Settle.
 func (d *DiskBlocks) Fresh() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -270,7 +258,7 @@ func (d *DiskBlocks) Fresh() int {
 	return n
 }
 
-// Settle says that what this cycle sent in full is in packs that are committed.
+// Settle says that what this cycle sent so far is in packs that are committed.
 func (d *DiskBlocks) Settle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -282,7 +270,7 @@ func (d *DiskBlocks) Settle() {
 func (d *DiskBlocks) page(chunk int64) (p *blocksPage, i int) {
 	p = d.pages[chunk/pageChunks]
 	if p == nil {
-		p = &blocksPage{differs: make([]uint64, pageChunks*d.words())}
+		p = new(blocksPage)
 		d.pages[chunk/pageChunks] = p
 	}
 	return p, int(chunk % pageChunks)

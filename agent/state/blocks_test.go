@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,45 +41,44 @@ func TestBlocksRemembered(t *testing.T) {
 	b := state.NewBlocks(dir, 0)
 	defer func() { b.Close() }()
 	d := disk(t, b)
-	know := func(step string, chunk int64, memory bool, want ...int) {
+	know := func(step string, chunk int64, memory bool, want ...state.Sent) {
 		t.Helper()
-		var m, w chunker.Blocks
-		ok := d.Differs(chunk, memory, &m)
-		for _, i := range want {
-			if i >= 0 {
-				w.Set(i)
-			}
-		}
-		if ok != (len(want) > 0) || m != w {
-			t.Errorf("%s: chunk %d: %v, differs in %x, want %v", step, chunk, ok, m[0], want)
+		how, ok := d.Known(chunk, memory)
+		if ok != (len(want) == 1) || ok && how != want[0] {
+			t.Errorf("%s: chunk %d: %v, %+v, want %+v", step, chunk, ok, how, want)
 		}
 	}
+	whole, patch := state.Sent{}, state.Sent{Depth: 3, Blocks: 300}
 	know("empty", 7, false)
-	d.StoreFull(7, hashes(7, -1))
+	d.Store(7, hashes(7, -1), whole)
 	if know("not committed", 7, false); d.Fresh() != 1 {
 		t.Errorf("%d chunks are fresh", d.Fresh())
 	}
 	d.Settle()
-	know("settled", 7, true, -1)
-	d.Store(7, hashes(7, 3), hashes(7, -1))
-	d.Store(600, hashes(600, 9), hashes(600, -1))
-	know("patched", 7, true, 3)
-	d.StoreFull(8, hashes(8, -1))
+	know("settled", 7, true, whole)
+	d.Store(7, hashes(7, 3), patch)
+	d.Store(600, hashes(600, 9), whole)
+	d.Settle()
+	know("patched", 7, true, patch)
+	d.Store(8, hashes(8, -1), whole)
 	d = disk(t, b) // the cycle died
 	know("died", 8, true)
-	know("died", 7, true, 3)
+	know("died", 7, true, patch)
 	d.Forget(600)
 	know("forgotten", 600, false)
+	d.Doubt()
+	know("doubted", 7, true)
+	know("doubted", 7, false, patch)
 
 	b.Close()
 	b = state.NewBlocks(dir, 0)
 	d = disk(t, b)
 	know("new agent", 7, true) // the file may be frozen
-	know("new agent", 7, false, 3)
-	know("new agent", 7, true, 3)
+	know("new agent", 7, false, patch)
+	know("new agent", 7, true, patch)
 	know("new agent", 600, false)
-	now, full := make([]chunker.BlockHash, blocks), make([]chunker.BlockHash, blocks)
-	if !d.Load(7, now, full) || now[3] != hashes(7, 3)[3] || full[3] != hashes(7, -1)[3] {
+	now := make([]chunker.BlockHash, blocks)
+	if !d.Load(7, now) || !slices.Equal(now, hashes(7, 3)) {
 		t.Error("hashes are not what was stored")
 	}
 	if err := d.Reset(); err != nil {
@@ -100,12 +100,11 @@ func TestBlocksBounded(t *testing.T) {
 	defer b.Close()
 	for cycle := range int64(8) {
 		d := disk(t, b)
-		var m chunker.Blocks
 		for i := range int64(1000) {
-			d.StoreFull(cycle*5000+i*4, hashes(i, -1)) // a page of the file system each
+			d.Store(cycle*5000+i*4, hashes(i, -1), state.Sent{}) // a page of the file system each
 		}
 		d.Settle()
-		if cycle%2 == 0 && !d.Differs(cycle*5000, true, &m) {
+		if _, ok := d.Known(cycle*5000, true); cycle%2 == 0 && !ok {
 			t.Errorf("cycle %d: nothing was remembered", cycle)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -102,7 +103,7 @@ func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.Sess
 	if s.Parent == "" {
 		lost = nil // all is offered anyway
 	}
-	return wire.Session{ID: s.ID, Restpoint: s.Restpoint, Parent: s.Parent, Lost: lost, Lease: c.sessionLease(), Patches: true}, nil
+	return wire.Session{ID: s.ID, Restpoint: s.Restpoint, Parent: s.Parent, Lost: lost, Lease: c.sessionLease(), PatchDepth: format.MaxDepth}, nil
 }
 
 func (c *Catalog) sessionLease() wire.SessionLease {
