@@ -1,0 +1,38 @@
+package convert
+
+import (
+	"strings"
+
+	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
+)
+
+// dracut is dracut(8) of Red Hat, its relatives and SUSE.
+type dracut struct{}
+
+func (dracut) name() string { return "dracut" }
+
+func (dracut) program(t *tree.Tree) string {
+	return t.Any("/usr/bin/dracut", "/sbin/dracut", "/usr/sbin/dracut")
+}
+
+func (d dracut) installed(t *tree.Tree) bool { return d.program(t) != "" }
+
+// file follows what is there: the distributions name it differently.
+func (dracut) file(t *tree.Tree, release, _ string) string {
+	names := []string{"/boot/initramfs-" + release + ".img", "/boot/initrd-" + release, "/boot/initrd.img-" + release}
+	if name := t.Any(names...); name != "" {
+		return name
+	}
+	return names[0]
+}
+
+func (dracut) configure(e *editor, modules []string) error {
+	text := "# Written by OpenMigrate: the machine runs on other hardware than the one that it was installed on.\n" +
+		"hostonly=\"no\"\nadd_drivers+=\" " + strings.Join(modules, " ") + " \"\n"
+	return e.put("/etc/dracut.conf.d/99-openmigrate.conf", []byte(text), 0o644, whyModules)
+}
+
+func (d dracut) command(t *tree.Tree, release, out string) []string {
+	// Nothing of this machine may get in: its disks and kernel arguments are not the system's.
+	return []string{d.program(t), "--force", "--no-hostonly", "--no-hostonly-cmdline", "--kver", release, out}
+}
