@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -61,7 +62,7 @@ func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSp
 	}
 	id := idFor(providers.KindInstance, spec.Token)
 	if i := p.instances[id]; i != nil {
-		return i.Instance, again(providers.KindInstance, id, i.Spec == string(text), time.Time{})
+		return i.view(), again(providers.KindInstance, id, i.Spec == string(text), i.Instance.State)
 	}
 	i, volumes, err := p.planInstance(id, &c, spec)
 	if err == nil {
@@ -100,7 +101,7 @@ func (p *Provider) checkPrograms(firmware providers.Firmware) error {
 // planInstance looks at what a machine is made of and returns it with the volumes that must be made for it. The caller holds mu.
 func (p *Provider) planInstance(id string, c *providers.Capabilities, spec providers.InstanceSpec) (*instance, []*volume, error) {
 	sum := sha256.Sum256([]byte(id))
-	i := newInstance(instanceRecord{Request: spec, Want: providers.StateRunning, UUID: uuid(sum)})
+	i := newInstance(instanceRecord{Request: spec, Want: providers.StateRunning, UUID: newUUID()})
 	i.Instance = providers.Instance{ID: id, Name: spec.Name, Owner: spec.Owner, Tags: maps.Clone(spec.Tags), Type: spec.Type, Firmware: spec.Firmware, Bus: spec.Bus,
 		State: providers.StateCreating, Created: time.Now().UTC()}
 	var made []*volume
@@ -124,10 +125,12 @@ func (p *Provider) planInstance(id string, c *providers.Capabilities, spec provi
 	return i, made, p.diskRoom(size)
 }
 
-// uuid makes a UUID of version 8 from a hash.
-func uuid(sum [32]byte) string {
-	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+// newUUID is a random one, so that no other machine on this host has it, whatever directory it is of.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // checkDisk refuses a volume that cannot become a disk. The caller holds mu.

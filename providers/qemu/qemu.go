@@ -111,11 +111,15 @@ func (p *Provider) lockDir() error {
 	return nil
 }
 
-// Close stops work in the background, which the next Open takes up, and lets the directory go. Machines go on running.
+// Close stops work in the background, which the next Open takes up, and lets the directory go. Machines go on running. Nothing else may be called
+// meanwhile or afterwards but Close.
 func (p *Provider) Close() error {
 	p.cancel()
 	p.work.Wait()
-	return p.lock.Close()
+	if err := p.lock.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // takeLock locks a file for as long as any copy of the descriptor is open, also in a child that inherited it.

@@ -41,6 +41,7 @@ func open(t *testing.T, o Options) *Provider {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	p := open(t, Options{})
 	providertest.Run(t, p, &providertest.Options{Pause: 5 * time.Millisecond, Timeout: time.Minute, Stories: 4})
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/openmigrate/openmigrate/internal/durable"
@@ -84,12 +85,16 @@ type volume struct {
 	volumeRecord
 	readers int      // copies that read from it now
 	copying *copying // that makes it; nil for one that was there at the start
+
+	removing sync.Mutex // held while its files are removed; taken before Provider.mu
 }
 
 type snapshot struct {
 	snapshotRecord
 	readers int
 	copying *copying
+
+	removing sync.Mutex
 }
 
 func (p *Provider) path(dir, id, name string) string {
@@ -136,7 +141,7 @@ func (p *Provider) discard(dir, id string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != recordName {
+		if !strings.HasPrefix(e.Name(), recordName) { // the record may be replaced just now
 			err = errors.Join(err, os.RemoveAll(p.path(dir, id, e.Name())))
 		}
 	}
@@ -174,6 +179,7 @@ func loadAll[T any](p *Provider, dir, prefix string, add func(T) (string, time.T
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
+		p.clearHalfRecords(dir, e.Name())
 		b, err := os.ReadFile(p.path(dir, e.Name(), recordName))
 		if errors.Is(err, os.ErrNotExist) {
 			// The process died between making the folder and writing the record: there is nothing yet.
@@ -201,6 +207,16 @@ func loadAll[T any](p *Provider, dir, prefix string, add func(T) (string, time.T
 		}
 	}
 	return nil
+}
+
+// clearHalfRecords removes what a process left that died while it replaced a record. Nobody else replaces one now.
+func (p *Provider) clearHalfRecords(dir, id string) {
+	entries, _ := os.ReadDir(filepath.Join(p.opts.Dir, dir, id)) // what stays is in nobody's way
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), recordName+".") {
+			_ = os.Remove(p.path(dir, id, e.Name()))
+		}
+	}
 }
 
 // resume takes up what an earlier process had begun.

@@ -29,7 +29,7 @@ func (p *Provider) CreateSnapshot(ctx context.Context, spec providers.SnapshotSp
 	}
 	id := idFor(providers.KindSnapshot, spec.Token)
 	if s := p.snapshots[id]; s != nil {
-		return s.Snapshot, again(providers.KindSnapshot, id, s.Spec == string(text), s.Gone)
+		return s.Snapshot, again(providers.KindSnapshot, id, s.Spec == string(text), s.Snapshot.State)
 	}
 	v, err := p.quiet(spec.Volume)
 	if err != nil {
@@ -130,6 +130,8 @@ func (p *Provider) DeleteSnapshot(ctx context.Context, id string) error {
 
 // removeSnapshot removes a snapshot whose record says that it goes. It may be called again.
 func (p *Provider) removeSnapshot(s *snapshot) error {
+	s.removing.Lock()
+	defer s.removing.Unlock()
 	if s.copying != nil {
 		s.copying.cancel()
 		<-s.copying.done

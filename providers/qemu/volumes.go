@@ -45,7 +45,7 @@ func (p *Provider) createVolume(ctx context.Context, spec providers.VolumeSpec, 
 	}
 	id := idFor(providers.KindVolume, spec.Token)
 	if v := p.volumes[id]; v != nil {
-		return v.Volume, again(providers.KindVolume, id, v.Spec == string(text), v.Gone)
+		return v.Volume, again(providers.KindVolume, id, v.Spec == string(text), v.Volume.State)
 	}
 	v, err := p.planVolume(id, &c, spec)
 	if err != nil {
@@ -65,11 +65,11 @@ func (p *Provider) createVolume(ctx context.Context, spec providers.VolumeSpec, 
 }
 
 // again is the error of a create whose token was used before.
-func again(kind providers.Kind, id string, same bool, gone time.Time) error {
+func again(kind providers.Kind, id string, same bool, state providers.State) error {
 	if !same {
 		return fmt.Errorf("create %s: %w: the token made %s, of another request", kind, providers.ErrConflict, id)
 	}
-	if !gone.IsZero() {
+	if state == stateGone || state == providers.StateDeleting {
 		return fmt.Errorf("create %s: %w: the token made %s, which was removed; use a new token", kind, providers.ErrConflict, id)
 	}
 	return nil
@@ -341,6 +341,8 @@ func (p *Provider) deleting(v *volume) error {
 
 // removeVolume removes a volume whose record says that it goes. It may be called again.
 func (p *Provider) removeVolume(v *volume) error {
+	v.removing.Lock()
+	defer v.removing.Unlock()
 	if v.copying != nil {
 		v.copying.cancel()
 		<-v.copying.done // ends at the next piece

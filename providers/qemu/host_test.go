@@ -1,0 +1,270 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/internal/roottest"
+	"github.com/openmigrate/openmigrate/providers"
+)
+
+// What the host cannot hold is refused before anything is made.
+func TestRefusesWhatDoesNotFit(t *testing.T) {
+	p := open(t, Options{})
+	disk := volumeWith(t, p, "v", nil)
+	instance := func(typ string) error {
+		_, err := p.CreateInstance(t.Context(), providers.InstanceSpec{Meta: testMeta(typ), Type: typ, Architecture: providers.AMD64, Firmware: providers.BIOS,
+			Disks: []providers.Disk{{From: disk}}})
+		return err
+	}
+	volume := func(token string, size, filled int64) error {
+		_, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: testMeta(token), Size: size, Filled: filled})
+		return err
+	}
+	if err := instance("c1-m4194304"); !errors.Is(err, providers.ErrQuota) {
+		t.Errorf("4 TiB of memory: %v, want ErrQuota", err)
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(p.opts.Dir, &s); err != nil {
+		t.Fatal(err)
+	}
+	free := int64(s.Bavail) * s.Bsize
+	if err := volume("full", free, 0); !errors.Is(err, providers.ErrQuota) {
+		t.Errorf("a volume of all that is free: %v, want ErrQuota", err)
+	}
+	if err := volume("thin", free, 1<<20); err != nil {
+		t.Errorf("a volume that will hold little: %v", err)
+	}
+	if err := volume("half", free/2, 0); err != nil {
+		t.Errorf("a volume of half of what is free: %v", err)
+	}
+	if err := volume("half 2", free/2, 0); err == nil {
+		t.Error("a second volume of half of what is free is promised the same room")
+	}
+	all, err := p.List(t.Context(), system)
+	if err != nil || len(all) != 3 {
+		t.Errorf("list shows %v, %v", all, err)
+	}
+}
+
+func TestWithoutQEMU(t *testing.T) {
+	p := open(t, Options{QEMU: "no-such-qemu", QEMUImg: "no-such-img"})
+	disk := volumeWith(t, p, "v", nil)
+	_, err := p.CreateInstance(t.Context(), providers.InstanceSpec{Meta: testMeta("vm"), Type: "c1-m64", Architecture: providers.AMD64, Firmware: providers.BIOS,
+		Disks: []providers.Disk{{From: disk}}})
+	if !errors.Is(err, providers.ErrInvalid) || !strings.Contains(err.Error(), "install") {
+		t.Errorf("create instance: %v, want ErrInvalid that says what to install", err)
+	}
+	c, err := p.Capabilities(t.Context())
+	if err != nil || c.ThinClones || c.Lazy || !strings.Contains(strings.Join(c.Notes, "\n"), "no-such-qemu is missing") {
+		t.Errorf("capabilities: %+v, %v", c, err)
+	}
+}
+
+func TestQEMUThatFails(t *testing.T) {
+	p := open(t, Options{QEMU: program(t, "echo the reason >&2; exit 1")})
+	spec := providers.InstanceSpec{Meta: testMeta("vm"), Type: "c1-m64", Architecture: providers.AMD64, Firmware: providers.BIOS,
+		Disks: []providers.Disk{{From: volumeWith(t, p, "v", nil), Delete: true}}}
+	i, err := p.CreateInstance(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := providers.AwaitInstance(t.Context(), p, i.ID, providers.StateRunning, pollTime); err == nil || !strings.Contains(err.Error(), "the reason") {
+		t.Errorf("await: %v, want QEMU's last words", err)
+	}
+	none := func(context.Context) (map[string]bool, error) { return nil, nil }
+	if _, err := providers.SweepAll(t.Context(), p, system, none, pollTime); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCopyKeepsHoles(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	const size = 1 << 30
+	if err := makeDisk(from, size); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(from, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	places := []int64{0, 100 << 20, 512<<20 + 4096, size - 5000}
+	for n, off := range places {
+		if _, err := f.WriteAt(bytes.Repeat([]byte{byte(n + 1)}, 5000), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(to, []byte("of an older attempt"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyDisk(t.Context(), to, from, size+512); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	for n, off := range places {
+		b := make([]byte, 5000)
+		if _, err := got.ReadAt(b, off); err != nil || !bytes.Equal(b, bytes.Repeat([]byte{byte(n + 1)}, 5000)) {
+			t.Errorf("at %d: %v, or another content", off, err)
+		}
+	}
+	b := make([]byte, 4096)
+	if _, err := got.ReadAt(b, 50<<20); err != nil || !bytes.Equal(b, make([]byte, 4096)) {
+		t.Errorf("in a hole: %v, or no zeros", err)
+	}
+	if info, err := got.Stat(); err != nil || info.Size() != size+512 || allocated(to) > 1<<20 {
+		t.Errorf("the copy has %d bytes and takes %d, %v", info.Size(), allocated(to), err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := copyDisk(over, to, from, size); !errors.Is(err, context.Canceled) {
+		t.Errorf("copy without time: %v", err)
+	}
+}
+
+// On a file system that shares blocks, a copy takes none, and a running machine's disk can be copied.
+func TestReflink(t *testing.T) {
+	t.Parallel()
+	roottest.Need(t, "mounting a file system")
+	dir := t.TempDir()
+	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mount")
+	if err := errors.Join(makeDisk(image, 512<<20), os.Mkdir(mount, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"mkfs.xfs", "-q", "-m", "reflink=1", image}, {"mount", "-o", "loop", image, mount}} {
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	p := open(t, Options{Dir: filepath.Join(mount, "state"), DiskReserve: 1 << 20})
+	if c, err := p.Capabilities(t.Context()); err != nil || !c.SnapshotInUse {
+		t.Fatalf("capabilities are %+v, %v", c, err)
+	}
+	b := append(sector("up\n", halt), bytes.Repeat([]byte("content "), 64<<10)...)
+	disk := volumeWith(t, p, "v", b)
+	boot(t, p, "vm", nil, disk)
+	s, err := p.CreateSnapshot(t.Context(), providers.SnapshotSpec{Meta: testMeta("s"), Volume: disk.ID})
+	if err == nil {
+		s, err = providers.AwaitSnapshot(t.Context(), p, s.ID, pollTime)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(p.path(snapshotsDir, s.ID, diskName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := io.ReadAll(io.LimitReader(f, int64(len(b))))
+	if err != nil || !bytes.Equal(got, b) {
+		t.Errorf("snapshot of a running machine: %d bytes, %v", len(got), err)
+	}
+}
+
+func TestSnapshotInUseIsRefused(t *testing.T) {
+	p := open(t, Options{})
+	if p.reflink {
+		p.reflink = false // as elsewhere
+	}
+	disk := volumeWith(t, p, "v", sector("up\n", halt))
+	i := boot(t, p, "vm", nil, disk)
+	spec := providers.SnapshotSpec{Meta: testMeta("s"), Volume: disk.ID}
+	if _, err := p.CreateSnapshot(t.Context(), spec); !errors.Is(err, providers.ErrConflict) {
+		t.Errorf("snapshot of a running machine's disk: %v, want ErrConflict", err)
+	}
+	if err := p.StopInstance(t.Context(), i.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, i.ID, providers.StateStopped)
+	if _, err := p.CreateSnapshot(t.Context(), spec); err != nil {
+		t.Errorf("snapshot of a stopped machine's disk: %v", err)
+	}
+}
+
+// A bridge is used by the name of it, its port goes with the machine, and one that is not there is refused. It runs in a network of its own.
+func TestBridge(t *testing.T) {
+	const inside = "QEMU_TEST_NETNS"
+	if os.Getenv(inside) == "" {
+		roottest.Need(t, "making a network")
+		cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "sh", "-e", "-c",
+			`mount -t sysfs sysfs /sys; ip link add omtest type bridge; ip link set omtest up; ip link set lo up; exec "$@"`,
+			"sh", os.Args[0], "-test.run=^TestBridge$", "-test.v")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestBridge")) {
+			t.Errorf("in its own network: %v\n%s", err, out)
+		}
+		return
+	}
+	p := open(t, Options{})
+	disk := volumeWith(t, p, "v", sector("up\n", halt))
+	networks, err := p.Networks(t.Context())
+	if err != nil || len(networks) != 3 || networks[2].ID != "bridge:omtest" || networks[2].Isolated {
+		t.Fatalf("networks are %+v, %v", networks, err)
+	}
+	on := func(network string) func(*providers.InstanceSpec) {
+		return func(s *providers.InstanceSpec) {
+			s.NICs = []providers.NIC{{Network: network}, {Network: Isolated}, {Network: network}}
+		}
+	}
+	spec := providers.InstanceSpec{Meta: testMeta("bad"), Type: "c1-m64", Architecture: providers.AMD64, Firmware: providers.BIOS, Disks: []providers.Disk{{From: disk}}}
+	on("bridge:absent")(&spec)
+	if _, err := p.CreateInstance(t.Context(), spec); !errors.Is(err, providers.ErrNotFound) || !strings.Contains(err.Error(), "omtest") {
+		t.Errorf("a bridge that is not there: %v, want ErrNotFound that says which there are", err)
+	}
+	i := boot(t, p, "vm", on("bridge:omtest"), disk)
+	ports := func() int {
+		entries, err := os.ReadDir("/sys/class/net/omtest/brif")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	if n := ports(); n != 2 {
+		t.Errorf("the bridge has %d ports, want 2", n)
+	}
+	if err := p.TerminateInstance(t.Context(), i.ID); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, i.ID, providers.StateTerminated)
+	if n := ports(); n != 0 {
+		t.Errorf("the bridge has %d ports after the machine", n)
+	}
+}
+
+// Two machines of one owner and many forwards have their own ports.
+func TestForwardsAreTheirOwn(t *testing.T) {
+	p := open(t, Options{})
+	seen := map[string]bool{}
+	for n := range 2 {
+		i := boot(t, p, fmt.Sprint("vm", n), func(s *providers.InstanceSpec) {
+			s.NICs = []providers.NIC{{Network: NAT, Forward: []uint16{22, 80, 443}}, {Network: Isolated, Forward: []uint16{5432}}}
+		}, volumeWith(t, p, fmt.Sprint("v", n), sector("up\n", halt)))
+		for _, port := range []uint16{22, 80, 443, 5432} {
+			at, ok := i.Endpoint(port)
+			if !ok || seen[at] || !strings.HasPrefix(at, "127.0.0.1:") {
+				t.Errorf("machine %d, port %d is at %q", n, port, at)
+			}
+			seen[at] = true
+		}
+	}
+}
