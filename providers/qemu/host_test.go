@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -152,9 +153,14 @@ func TestReflink(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
+		var err error
+		for range 500 { // a process that ends lets its files go a moment after it has left the list
+			if err = unix.Unmount(mount, 0); err == nil {
+				return
+			}
+			time.Sleep(2 * pollTime)
 		}
+		t.Errorf("umount: %v", err)
 	})
 	p := open(t, Options{Dir: filepath.Join(mount, "state"), DiskReserve: 1 << 20})
 	if c, err := p.Capabilities(t.Context()); err != nil || !c.SnapshotInUse {
