@@ -75,7 +75,10 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	return res, errors.Join(failed, ctx.Err())
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return res, failed
 }
 
 func (b *bench) section(ctx context.Context, name string, res *results, run func(context.Context, string, *results) error) (err error) {
