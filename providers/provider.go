@@ -120,6 +120,12 @@ type SnapshotWriter interface {
 	CompleteSnapshot(ctx context.Context, id string, blocks int64) error
 }
 
+// ImageRemover is implemented by providers whose List can show images.
+type ImageRemover interface {
+	// DeleteImage removes an image. No error when it is gone.
+	DeleteImage(ctx context.Context, id string) error
+}
+
 // LazyVolumes is implemented by providers that start machines on content which is still on its way (Capabilities.Lazy).
 type LazyVolumes interface {
 	// CreateLazyVolume makes a volume that is written like any other and reads from view what was not written. The view must not change,

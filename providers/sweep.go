@@ -34,14 +34,14 @@ func Orphans(ctx context.Context, p Provider, system string, live func(context.C
 	return orphans, nil
 }
 
-// Sweep removes the orphans once: instances first, then volumes, then snapshots. It waits for nothing; what was still in use is in Left.
+// Sweep removes the orphans once: instances first, then images, volumes and snapshots. It waits for nothing; what was still in use is in Left.
 func Sweep(ctx context.Context, p Provider, system string, live func(context.Context) (map[string]bool, error)) (SweepReport, error) {
 	var report SweepReport
 	orphans, err := Orphans(ctx, p, system, live)
 	if err != nil {
 		return report, err
 	}
-	for _, kind := range []Kind{KindInstance, KindVolume, KindSnapshot} {
+	for _, kind := range []Kind{KindInstance, KindImage, KindVolume, KindSnapshot} {
 		for _, r := range orphans {
 			if r.Kind != kind {
 				continue
@@ -95,6 +95,10 @@ func remove(ctx context.Context, p Provider, r Resource) error {
 		return p.DeleteVolume(ctx, r.ID)
 	case KindSnapshot:
 		return p.DeleteSnapshot(ctx, r.ID)
+	case KindImage:
+		if images, ok := p.(ImageRemover); ok {
+			return images.DeleteImage(ctx, r.ID)
+		}
 	}
 	return fmt.Errorf("%w: unknown kind %q", ErrInvalid, r.Kind)
 }

@@ -14,6 +14,9 @@ const (
 	KindVolume   Kind = "volume"
 	KindSnapshot Kind = "snapshot"
 	KindInstance Kind = "instance"
+	// KindImage is what some clouds must make of a snapshot before an instance, such as an AMI. Nobody asks for one: the provider makes it within
+	// CreateInstance and removes it by itself, and List shows what a crash between the two has left.
+	KindImage Kind = "image"
 )
 
 // State is where a resource is in its life.

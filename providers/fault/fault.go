@@ -160,6 +160,15 @@ func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSp
 	return call(p, "CreateInstance", func() (providers.Instance, error) { return p.next.CreateInstance(ctx, spec) })
 }
 
+// DeleteImage implements providers.ImageRemover for a provider that does.
+func (p *Provider) DeleteImage(ctx context.Context, id string) error {
+	images, ok := p.next.(providers.ImageRemover)
+	if !ok {
+		return fmt.Errorf("delete image: %w: the provider has none", providers.ErrInvalid)
+	}
+	return run(p, "DeleteImage", func() error { return images.DeleteImage(ctx, id) })
+}
+
 // Instance passes through or fails.
 func (p *Provider) Instance(ctx context.Context, id string) (providers.Instance, error) {
 	return call(p, "Instance", func() (providers.Instance, error) { return p.next.Instance(ctx, id) })

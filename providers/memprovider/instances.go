@@ -104,6 +104,9 @@ func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSp
 	if err := p.checkDisks(spec.Disks); err != nil {
 		return providers.Instance{}, err
 	}
+	if err := p.register(key, spec.Meta); err != nil {
+		return providers.Instance{}, err
+	}
 	i := &instance{left: p.opts.Polls, Instance: providers.Instance{ID: id, Name: spec.Name, Owner: spec.Owner, Tags: maps.Clone(spec.Tags), Type: spec.Type,
 		Firmware: spec.Firmware, Bus: spec.Bus, State: providers.StateCreating, Created: p.opts.Clock.Now()}}
 	for n, d := range spec.Disks {
@@ -132,8 +135,42 @@ func (p *Provider) CreateInstance(ctx context.Context, spec providers.InstanceSp
 		i.NICs = append(i.NICs, plug(p.serial, n, nic))
 	}
 	p.instances[id], p.tokens[key] = i, token{id, text}
+	delete(p.images, key)
 	p.step(i)
 	return i.Instance, nil
+}
+
+// register makes the image of an instance, unless an earlier create with its token came no further. The caller holds mu.
+func (p *Provider) register(key string, meta providers.Meta) error {
+	if _, ok := p.images[key]; !ok && p.opts.Shape == Cloud {
+		p.serial++
+		p.images[key] = providers.Resource{Kind: providers.KindImage, ID: fmt.Sprintf("mem-image-%04d", p.serial), Name: meta.Name, Owner: meta.Owner,
+			State: providers.StateAvailable, Created: p.opts.Clock.Now()}
+	}
+	if p.lacking > 0 {
+		p.lacking--
+		return fmt.Errorf("create instance: %w: there is no room for this type now; repeat it, or choose another type or zone", providers.ErrTryAgain)
+	}
+	return nil
+}
+
+// Lack makes the next n creates of instances end with ErrTryAgain, as a cloud does that has no room. In the shape Cloud the image is made all the same.
+func (p *Provider) Lack(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lacking = n
+}
+
+// DeleteImage implements providers.ImageRemover.
+func (p *Provider) DeleteImage(ctx context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, i := range p.images {
+		if i.ID == id && ctx.Err() == nil {
+			delete(p.images, key)
+		}
+	}
+	return ctx.Err()
 }
 
 func (p *Provider) checkDisks(disks []providers.Disk) error {
@@ -337,6 +374,9 @@ func (p *Provider) List(ctx context.Context, system string) ([]providers.Resourc
 	}
 	for _, s := range p.snapshots {
 		add(providers.KindSnapshot, providers.Resource{ID: s.ID, Name: s.Name, Owner: s.Owner, State: s.State, Created: s.Created})
+	}
+	for _, i := range p.images {
+		add(providers.KindImage, i)
 	}
 	for _, i := range p.instances {
 		// Every look at the list takes time, too: what is going goes on going.

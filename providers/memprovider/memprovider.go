@@ -46,7 +46,7 @@ const (
 	LargeType  = "large"
 )
 
-// Provider is a providers.Provider and a providers.SnapshotWriter; the latter is of use in the shape Cloud only.
+// Provider is a providers.Provider, and in the shape Cloud of use as a providers.SnapshotWriter and a providers.ImageRemover, too.
 type Provider struct {
 	opts Options
 
@@ -56,6 +56,9 @@ type Provider struct {
 	volumes   map[string]*volume   // guarded by mu
 	snapshots map[string]*snapshot // guarded by mu
 	instances map[string]*instance // guarded by mu
+	// images are what a Cloud makes of an instance's disks before it runs, and removes once it does; by the instance's token.
+	images  map[string]providers.Resource // guarded by mu
+	lacking int                           // guarded by mu, instances for which there is no room
 }
 
 type token struct {
@@ -65,7 +68,7 @@ type token struct {
 
 // New returns an empty provider. opts may be nil.
 func New(opts *Options) *Provider {
-	p := &Provider{tokens: map[string]token{}, volumes: map[string]*volume{}, snapshots: map[string]*snapshot{}, instances: map[string]*instance{}}
+	p := &Provider{tokens: map[string]token{}, volumes: map[string]*volume{}, snapshots: map[string]*snapshot{}, instances: map[string]*instance{}, images: map[string]providers.Resource{}}
 	if opts != nil {
 		p.opts = *opts
 	}

@@ -1,12 +1,14 @@
 package memprovider_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/openmigrate/openmigrate/providers"
+	"github.com/openmigrate/openmigrate/providers/fault"
 	"github.com/openmigrate/openmigrate/providers/memprovider"
 	"github.com/openmigrate/openmigrate/providers/providertest"
 )
@@ -72,5 +74,51 @@ func TestConsoleOfTheTest(t *testing.T) {
 	_, err = providers.AwaitInstance(t.Context(), p, i.ID, providers.StateRunning, time.Millisecond)
 	if err == nil {
 		t.Error("await of a failed instance succeeds")
+	}
+}
+
+// A cloud that has no room leaves the image that it made, which the next try uses and the sweeper finds.
+func TestLack(t *testing.T) {
+	p := memprovider.New(&memprovider.Options{Shape: memprovider.Cloud})
+	v, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: meta("v"), Size: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.CreateSnapshot(t.Context(), providers.SnapshotSpec{Meta: meta("s"), Volume: v.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := func() (n int) {
+		all, err := p.List(t.Context(), "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if r.Kind == providers.KindImage {
+				n++
+			}
+		}
+		return n
+	}
+	create := func(token string) error {
+		_, err := p.CreateInstance(t.Context(), providers.InstanceSpec{Meta: meta(token), Type: memprovider.SmallType, Architecture: providers.AMD64,
+			Firmware: providers.UEFI, Disks: []providers.Disk{{From: providers.Source{Kind: providers.FromSnapshot, ID: s.ID}}}})
+		return err
+	}
+	p.Lack(3)
+	for range 2 {
+		if err := create("i"); !errors.Is(err, providers.ErrTryAgain) || images() != 1 {
+			t.Errorf("create without room: %v, %d images", err, images())
+		}
+	}
+	if err := create("given-up"); !errors.Is(err, providers.ErrTryAgain) {
+		t.Errorf("create without room: %v", err)
+	}
+	if err := create("i"); err != nil || images() != 1 {
+		t.Errorf("create with room: %v, %d images, want that of the other", err, images())
+	}
+	none := func(context.Context) (map[string]bool, error) { return nil, nil }
+	if _, err := providers.SweepAll(t.Context(), fault.New(p), "s", none, time.Microsecond); err != nil || images() != 0 {
+		t.Errorf("sweep: %v, %d images are left", err, images())
 	}
 }

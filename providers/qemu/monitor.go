@@ -120,6 +120,7 @@ func (p *Provider) drain(ctx context.Context, id string, q *qmp) error {
 		}
 		text = append(text, b...)
 	}
+	boundLog(p.path(instancesDir, id, "qemu.log"))
 	if len(text) == 0 {
 		return nil
 	}
@@ -151,6 +152,13 @@ func appendBounded(name string, text []byte) error {
 		return hostError(err)
 	}
 	return os.Rename(name+".new", name)
+}
+
+// boundLog empties QEMU's log when a guest has found a way to fill it. QEMU appends.
+func boundLog(name string) {
+	if info, err := os.Stat(name); err == nil && info.Size() > consoleFile {
+		_ = os.Truncate(name, 0) // tried again at the next look
+	}
 }
 
 // Screenshot implements providers.Instances.
