@@ -64,9 +64,9 @@ func thaw(f *os.File) error {
 // maxLock leaves out what no page fault from disk can come from: the huge anonymous reservations of a runtime.
 const maxLock = 64 << 20
 
-// lockMemory brings this process's mapped memory in and keeps it there: a page of the program or of swap that had to be
-// read while its file system is frozen could stop the only process that can thaw it. mlockall would also fill
-// reservations of terabytes under the race detector.
+// lockMemory brings what this process maps of files in, and keeps that and what it has of memory there: a page of the program that had to be
+// read while its file system is frozen could stop the only process that can thaw it. Memory that was never touched needs no disk when it is,
+// so it is not filled. mlockall would fill it, and reservations of terabytes under the race detector.
 func lockMemory() error {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
@@ -84,8 +84,13 @@ func lockMemory() error {
 		if err1 != nil || err2 != nil || to-from > maxLock {
 			continue
 		}
-		_, _, errno := unix.Syscall(unix.SYS_MLOCK, uintptr(from), uintptr(to-from), 0)
-		if errno != 0 && len(fields) > 5 && strings.HasPrefix(fields[5], "/") {
+		file := len(fields) > 5 && strings.HasPrefix(fields[5], "/")
+		flags := uintptr(unix.MLOCK_ONFAULT)
+		if file {
+			flags = 0
+		}
+		_, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(from), uintptr(to-from), flags)
+		if errno != 0 && file {
 			return fmt.Errorf("lock memory of %s: %w", fields[5], errno)
 		}
 	}
