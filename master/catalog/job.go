@@ -108,15 +108,30 @@ func (c *Catalog) CreateJob(ctx context.Context, spec JobSpec) (Job, error) {
 	return j, nil
 }
 
-// queueJob fills in a new job's id and stores it.
+// queueJob fills in a new job's id and stores it. Packs to prove join a job of the same machine that nobody has begun, so that a machine
+// with a restpoint every second does not fill the queue while no node runs.
 func (c *Catalog) queueJob(w store.Writer, j *Job) error {
 	active := 0
-	err := w.Scan(tableQueue, nil, nil, func(_, _ []byte) error {
+	var join *Job
+	err := w.Scan(tableQueue, nil, nil, func(_, id []byte) error {
 		active++
-		return nil
+		if j.Kind != wire.JobProve || join != nil {
+			return nil
+		}
+		q, err := jobs.get(w, id)
+		if err == nil && q.Kind == wire.JobProve && q.State == JobQueued && q.Attempts == 0 && q.Project == j.Project && q.Machine == j.Machine &&
+			len(q.Packs)+len(j.Packs) <= proveBatch {
+			join = &q
+		}
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if join != nil {
+		join.Packs = append(join.Packs, j.Packs...)
+		*j = *join
+		return putJob(w, j)
 	}
 	if active >= maxActiveJobs && j.Kind != wire.JobProve {
 		return wire.NewProblem(429, wire.CodeFull, "%d jobs are queued", active).WithNext("wait, or cancel some")

@@ -36,18 +36,28 @@ func (j *Job) fits(node string, kinds []string) bool {
 	return (j.Node == "" || j.Node == node) && slices.Contains(kinds, j.Kind)
 }
 
+// findJob returns the oldest job that a node may lease. Nobody waits for a proof, so all else comes first.
 func (c *Catalog) findJob(ctx context.Context, node string, kinds []string) (string, error) {
-	found := ""
+	found, proof := "", ""
 	err := c.db.View(ctx, func(r store.Reader) error {
+		found, proof = "", ""
 		return r.Scan(tableQueue, nil, nil, func(_, id []byte) error {
 			j, err := jobs.get(r, id)
-			if err != nil || j.State != JobQueued || !j.fits(node, kinds) {
+			switch {
+			case err != nil || j.State != JobQueued || !j.fits(node, kinds):
 				return err
+			case j.Kind != wire.JobProve:
+				found = j.ID
+				return store.ErrStop
+			case proof == "":
+				proof = j.ID
 			}
-			found = j.ID
-			return store.ErrStop
+			return nil
 		})
 	})
+	if found == "" {
+		found = proof
+	}
 	return found, err
 }
 

@@ -63,6 +63,36 @@ func TestProve(t *testing.T) {
 	}
 }
 
+// TestProofsWait: packs of many restpoints join one proof while no node runs, and whatever somebody waits for comes first.
+func TestProofsWait(t *testing.T) {
+	e := catalogtest.New(t, nil)
+	a, other := e.NewAgent("m"), e.NewAgent("n")
+	last := ""
+	for seed := range uint64(3) {
+		last, _ = a.Replicate(disk("d", seed, 3*chunk, 0, 1))
+	}
+	other.Replicate(disk("d", 9, 3*chunk, 0, 1))
+	e.Tick()
+	verify := must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: last}))
+	if j := lease(t, e, "n1"); j.ID != verify.ID {
+		t.Errorf("the first job is a %s", j.Kind)
+	}
+	first := lease(t, e, "n1")
+	if first.Kind != wire.JobProve || len(first.Packs) != 3 {
+		t.Errorf("the second job is a %s with %d packs", first.Kind, len(first.Packs))
+	}
+	a.Replicate(disk("d", 4, 3*chunk, 0, 1)) // joins nothing that was begun
+	e.Tick()
+	for i, packs := range []int{1, 1} {
+		if j := lease(t, e, "n1"); j == nil || len(j.Packs) != packs {
+			t.Errorf("job %d: %+v", i, j)
+		}
+	}
+	if j := lease(t, e, "n1"); j != nil {
+		t.Errorf("another job: %+v", j)
+	}
+}
+
 func TestProveFails(t *testing.T) {
 	e := catalogtest.New(t, nil)
 	a := e.NewAgent("m")
