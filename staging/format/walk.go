@@ -3,6 +3,7 @@ package format
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/openmigrate/openmigrate/chunker"
 )
@@ -38,8 +39,11 @@ func Walk(ctx context.Context, r NodeReader, root chunker.ID, chunks int64,
 	return Diff(ctx, r, Tree{Chunks: chunks}, Tree{Root: root, Chunks: chunks}, &o)
 }
 
+// diffBatch is how many places of one level Diff looks at together: their nodes come with one call of the reader.
+const diffBatch = 512
+
 // Diff finds what is in the new tree and not at the same place in the old one. It reads only nodes where the two differ,
-// at most 2×Fanout at a time, and holds at most that many for each level. Trees may differ in size; chunks that only the old
+// at most 2×512 at a time, and holds at most that many for each level. Trees may differ in size; chunks that only the old
 // one has are not reported. A hostile tree gives ErrCorrupt.
 func Diff(ctx context.Context, r NodeReader, old, new Tree, o *DiffOptions) error {
 	if old.Chunks < 0 || new.Chunks < 0 || max(old.Chunks, new.Chunks) > chunker.MaxChunks {
@@ -84,19 +88,34 @@ func (d *differ) level(level int, places []pair) error {
 		}
 		want = append(want, p)
 	}
-	if len(want) == 0 {
-		return nil
-	}
-	nodes, err := d.fetch(level, want, oldReal, newReal)
-	if err != nil {
-		return err
-	}
-	for i, p := range want {
-		if err := d.children(level, p.index, &nodes[i]); err != nil {
+	below := make([]pair, 0, min(len(want)*Fanout, diffBatch+Fanout))
+	for part := range slices.Chunk(want, diffBatch) {
+		nodes, err := d.fetch(level, part, oldReal, newReal)
+		if err != nil {
 			return err
 		}
+		for i, p := range part {
+			if level == 0 {
+				if err := d.leaves(p.index, &nodes[i]); err != nil {
+					return err
+				}
+				continue
+			}
+			if below, err = d.children(level, p.index, &nodes[i], below); err != nil {
+				return err
+			}
+			if len(below) >= diffBatch {
+				if err := d.level(level-1, below); err != nil {
+					return err
+				}
+				below = below[:0]
+			}
+		}
 	}
-	return nil
+	if len(below) == 0 {
+		return nil
+	}
+	return d.level(level-1, below)
 }
 
 // both is the two decoded nodes of a place.
@@ -140,18 +159,23 @@ func (d *differ) fetch(level int, places []pair, oldReal, newReal bool) ([]both,
 	return nodes, nil
 }
 
-func (d *differ) children(level int, index int64, n *both) error {
-	if level > 0 {
-		places := make([]pair, 0, Fanout)
-		for c := range Fanout {
-			child := index*Fanout + int64(c)
-			if err := d.inside(level-1, child, n.new.Children[c]); err != nil {
-				return err
-			}
-			places = append(places, pair{index: child, old: n.old.Children[c], new: n.new.Children[c]})
+// children appends the places below a node in which the two trees may differ.
+func (d *differ) children(level int, index int64, n *both, places []pair) ([]pair, error) {
+	same := level-1 < d.oldLevels == (level-1 < d.newLevels)
+	for c := range Fanout {
+		child := index*Fanout + int64(c)
+		old, new := n.old.Children[c], n.new.Children[c]
+		if err := d.inside(level-1, child, new); err != nil {
+			return nil, err
 		}
-		return d.level(level-1, places)
+		if !same || old != new {
+			places = append(places, pair{index: child, old: old, new: new})
+		}
 	}
+	return places, nil
+}
+
+func (d *differ) leaves(index int64, n *both) error {
 	for c := range Fanout {
 		chunk := index*Fanout + int64(c)
 		old, new := n.old.Children[c], n.new.Children[c]
