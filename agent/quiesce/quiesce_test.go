@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,9 +21,15 @@ import (
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
+// rcuEnv names the watchdog's rcuFile.
+const rcuEnv = "OPENMIGRATE_TEST_RCU_FILE"
+
 // TestMain is also the watchdog and, as "freezer MOUNT", an agent that says "frozen" and never thaws.
 func TestMain(m *testing.M) {
 	var err error
+	if file := os.Getenv(rcuEnv); file != "" {
+		rcuFile = file
+	}
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "watchdog":
 		err = WatchdogMain(os.Args[2:])
@@ -125,6 +132,11 @@ func TestFreezerKilledOrStopped(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			mnt := mounted(t, "ext4")
+			rcu := filepath.Join(t.TempDir(), "rcu_expedited")
+			if err := os.WriteFile(rcu, []byte("0"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv(rcuEnv, rcu)
 			cmd := exec.Command("/proc/self/exe", "freezer", mnt)
 			out, err := cmd.StdoutPipe()
 			if err != nil {
@@ -147,6 +159,9 @@ func TestFreezerKilledOrStopped(t *testing.T) {
 			// It holds the mount point open until it ends.
 			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(guard), Events: unix.POLLIN}}, 20000); n != 1 {
 				t.Fatalf("the watchdog did not end: %v", err)
+			}
+			if b, err := os.ReadFile(rcu); err != nil || string(b) != "0" {
+				t.Errorf("grace periods stay short: %q, %v", b, err)
 			}
 		})
 	}
@@ -220,4 +235,46 @@ func TestPanicThaws(t *testing.T) {
 		_, _ = self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt}}}, func(context.Context) error { panic("x") })
 	}()
 	await(t, write(filepath.Join(mnt, "f")))
+}
+
+// TestGracePeriods: they are short while file systems are frozen and as before afterwards, whatever somebody else had chosen.
+func TestGracePeriods(t *testing.T) {
+	mnt := mounted(t, "ext4")
+	file := filepath.Join(t.TempDir(), "rcu_expedited") // the kernel's own is also used by other tests that run now
+	t.Setenv(rcuEnv, file)
+	now := func() string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	set := func(v string) {
+		if err := os.WriteFile(file, []byte(v), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, before := range []string{"0", "1"} {
+		set(before)
+		_, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: "ext4"}}, Budget: 20 * time.Second}, func(ctx context.Context) error {
+			for now() != "1" { // the watchdog may not have run yet
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				runtime.Gosched()
+			}
+			return nil
+		})
+		if err != nil || now() != before {
+			t.Errorf("with %s before: %s after, %v", before, now(), err)
+		}
+	}
+	set("0")
+	if _, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: "ext4"}}, Budget: time.Millisecond, Grace: time.Millisecond},
+		func(context.Context) error {
+			time.Sleep(100 * time.Millisecond) // the watchdog thaws
+			return nil
+		}); !errors.Is(err, ErrThawed) || now() != "0" {
+		t.Errorf("after an overrun: %s, %v", now(), err)
+	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // The watchdog's descriptors: 3 is read for two-byte messages from the agent, 4 takes one byte 'r' when it is ready,
-// and from 5 on stand the mount points. Messages: 'a' arms the deadline, 'f' i says that file system i is about to be
+// and from 5 on stand the mount points. Messages: 'a' arms the deadline and makes grace periods short (rcuFile), 'f' i says that file system i is about to be
 // frozen, 'u' i that this failed (it may be frozen by someone else, and is not ours to thaw), 'd' that all is done.
 //
 //	start -> 'r' -> 'a' -> ('f' i ['u' i])... -> 'd' -> exit
@@ -104,6 +104,8 @@ func WatchdogMain(args []string) error {
 	for i := range files {
 		files[i] = os.NewFile(uintptr(firstFD+i), "mount")
 	}
+	rcu := openExpedite()
+	defer rcu.stop()
 	if err := lockMemory(); err != nil {
 		return err
 	}
@@ -123,11 +125,11 @@ func WatchdogMain(args []string) error {
 	if _, err := ready.Write([]byte{'r'}); err != nil {
 		return fmt.Errorf("watchdog: %w", err)
 	}
-	watch(files, limit, msgs)
+	watch(files, limit, msgs, rcu)
 	return nil
 }
 
-func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte) {
+func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte, rcu *expedite) {
 	ours := make([]bool, len(files))
 	var deadline <-chan time.Time
 	for {
@@ -141,12 +143,14 @@ func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte) {
 				return
 			case m[0] == 'a':
 				deadline = time.After(limit)
+				rcu.start()
 			case int(m[1]) < len(ours):
 				ours[m[1]] = m[0] == 'f'
 			}
 		case <-deadline:
 			// A stopped agent may go on to freeze the next one, so this is not over until it says so or dies.
 			thawOurs(files, ours)
+			rcu.stop()
 			deadline = time.After(retry)
 		}
 	}
