@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// splitArgs takes a kernel command line apart, each part with its quotes.
-func splitArgs(line string) []string {
+// splitArgs takes a kernel command line apart, each part with its quotes. It fails for one that goes on in the next line.
+func splitArgs(line string) (list []string, ok bool) {
 	var args []string
 	var quote byte
 	start := -1
@@ -35,13 +35,17 @@ func splitArgs(line string) []string {
 	if start >= 0 {
 		args = append(args, line[start:])
 	}
-	return args
+	return args, quote == 0 && !strings.HasSuffix(line, `\`)
 }
 
 // cmdline changes a kernel's arguments so that they hold on the target. A line that is right comes back as it is. Complete tells
 // that the line is all that the kernel gets, and not a part of it to which a boot loader adds the root.
 func (e *editor) cmdline(line string, complete bool) string {
-	args := splitArgs(line)
+	args, ok := splitArgs(line)
+	if !ok {
+		e.warn("these kernel arguments were left as they are, because their quotes do not end on their line: %.200q", line)
+		return line
+	}
 	was := slices.Clone(args)
 	var out []string
 	for _, arg := range args {

@@ -26,7 +26,7 @@ var recipe = vm.Recipe{
 }
 
 // The same with LVM. The image is made by a machine on virtio-blk, so that is what it starts from.
-var lvmRecipe = vm.Recipe{Root: vm.LVM, Modules: []string{"virtio_blk", "ext4"}}
+var lvmRecipe = vm.Recipe{Root: vm.LVM, Modules: []string{"virtio_pci", "virtio_blk", "ext4"}}
 
 const sourceMAC = "52:54:00:aa:bb:cc"
 
@@ -208,7 +208,28 @@ func TestLVM(t *testing.T) {
 	starts(t, path, vm.Options{Bus: vm.NVMe})
 }
 
-// dracut takes the place of initramfs-tools.
+// hideLoader leaves GRUB where only the old machine's firmware remembered it to be.
+func hideLoader(t *testing.T, path string) {
+	t.Helper()
+	s, err := Detect(t.Context(), []string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp := fmt.Sprintf("%s@@%d", path, s.Volumes[s.ESP].Start)
+	loader := filepath.Join(t.TempDir(), "loader")
+	for _, args := range [][]string{
+		{"mcopy", "-i", esp, "::/EFI/BOOT/BOOTX64.EFI", loader},
+		{"mdeltree", "-i", esp, "::/EFI/BOOT"},
+		{"mmd", "-i", esp, "::/EFI/debian"},
+		{"mcopy", "-i", esp, loader, "::/EFI/debian/grubx64.efi"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// dracut takes the place of initramfs-tools, and the loader has to be put where any UEFI finds it.
 func TestDracut(t *testing.T) {
 	roottest.Need(t, "loop devices and mounts")
 	path := copyOf(t, vm.Build(t, recipe))
@@ -217,7 +238,11 @@ func TestDracut(t *testing.T) {
 		bound["networkd"].write(t, tr)
 		files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}.write(t, tr)
 	})
-	convertTo(t, path, Target{Platform: KVM})
+	hideLoader(t, path)
+	convertTo(t, path, Target{Platform: KVM, Firmware: UEFI})
+	if again := convertTo(t, path, Target{Platform: KVM, Firmware: UEFI}); len(again.Changes) != 0 {
+		t.Errorf("a second conversion changed %+v", again.Changes)
+	}
 	starts(t, path, vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI})
 }
 
