@@ -85,7 +85,8 @@ type Snapshots interface {
 // Instances are machines.
 type Instances interface {
 	// CreateInstance makes a machine from volumes or snapshots (Capabilities.InstanceSources) and begins to start it. Its volumes
-	// are available and have no writer, else ErrConflict. An unknown network or type is ErrNotFound.
+	// are available and have no writer, else ErrConflict. An unknown network or type is ErrNotFound. The token of an instance that was terminated
+	// gives it back as such, or ErrConflict.
 	CreateInstance(ctx context.Context, spec InstanceSpec) (Instance, error)
 	// Instance returns the last known state. A terminated instance may be reported as such for a while; then it is ErrNotFound.
 	Instance(ctx context.Context, id string) (Instance, error)

@@ -1,11 +1,8 @@
 package memprovider
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"image"
-	"image/png"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,56 +15,6 @@ type instance struct {
 	left    int
 	console []byte
 	screen  []byte
-}
-
-// Capabilities implements providers.Catalogue.
-func (p *Provider) Capabilities(ctx context.Context) (providers.Capabilities, error) {
-	return p.capabilities(), ctx.Err()
-}
-
-func (p *Provider) capabilities() providers.Capabilities {
-	c := providers.Capabilities{
-		Provider: "memory", Notes: []string{"nothing boots here"},
-		MinVolume: 1, MaxVolume: 64 << 40, VolumeStep: 512,
-		VolumeSources:   []providers.SourceKind{providers.FromNothing, providers.FromVolume, providers.FromSnapshot},
-		InstanceSources: []providers.SourceKind{providers.FromVolume, providers.FromSnapshot},
-		MaxDisks:        60, MaxNICs: 8, MAC: true, Address: true, Forwards: true, Console: true, Screenshot: true, ConcurrentTokens: true,
-	}
-	if p.opts.Dir != "" {
-		c.Writers = []providers.WriterKind{providers.WriterFile}
-	}
-	if p.opts.Shape == Cloud {
-		c.Zones = []string{"zone-a", "zone-b"}
-		c.MinVolume, c.VolumeStep = 1<<20, 1<<20
-		c.VolumeSources = []providers.SourceKind{providers.FromNothing, providers.FromSnapshot}
-		c.InstanceSources = []providers.SourceKind{providers.FromSnapshot}
-		c.SnapshotInUse = true
-		c.Writers = []providers.WriterKind{providers.WriterDevice}
-		c.Forwards, c.MAC = false, false
-		c.SnapshotBlocks = &providers.BlockLimits{Size: blockSize, PerSecond: 1000, MaxPending: 100, MaxBlocks: c.MaxVolume / blockSize}
-		c.VolumeSettings = []providers.Setting{{Name: "type", Help: "kind of volume", Values: []string{"gp3", "io2"}}}
-	}
-	return c
-}
-
-// InstanceTypes implements providers.Catalogue.
-func (p *Provider) InstanceTypes(ctx context.Context) ([]providers.InstanceType, error) {
-	t := providers.InstanceType{
-		ID: SmallType, CPUs: 1, Memory: 1 << 30, Architectures: []providers.Architecture{providers.AMD64},
-		Firmware: []providers.Firmware{providers.BIOS, providers.UEFI},
-		Buses:    []providers.Bus{providers.VirtioBlk, providers.VirtioSCSI, providers.NVMe, providers.AHCI}, Platform: providers.PlatformKVM,
-	}
-	if p.opts.Shape == Cloud {
-		t.Buses, t.Platform = []providers.Bus{providers.NVMe}, providers.PlatformEC2Nitro
-	}
-	large := t
-	large.ID, large.CPUs, large.Memory = LargeType, 64, 1<<40
-	return []providers.InstanceType{t, large}, ctx.Err()
-}
-
-// Networks implements providers.Catalogue.
-func (p *Provider) Networks(ctx context.Context) ([]providers.Network, error) {
-	return []providers.Network{{ID: Isolated, Name: "isolated", Isolated: true}, {ID: Production, Name: "production"}}, ctx.Err()
 }
 
 // CreateInstance implements providers.Instances.
@@ -301,88 +248,4 @@ func (p *Provider) TerminateInstance(ctx context.Context, id string) error {
 	}
 	return p.move(ctx, id, providers.StateTerminating, []providers.State{providers.StateTerminating, providers.StateTerminated},
 		[]providers.State{providers.StateCreating, providers.StateRunning, providers.StateStopping, providers.StateStopped, providers.StateFailed})
-}
-
-// Console implements providers.Instances.
-func (p *Provider) Console(ctx context.Context, id string) ([]byte, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i, err := p.get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.Clone(i.console[max(0, len(i.console)-providers.ConsoleLimit):]), nil
-}
-
-// Screenshot implements providers.Instances: black, unless SetScreen was called.
-func (p *Provider) Screenshot(ctx context.Context, id string) ([]byte, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i, err := p.get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if i.State != providers.StateRunning {
-		return nil, fmt.Errorf("screenshot of %s: %w: it is %s", id, providers.ErrConflict, i.State)
-	}
-	if i.screen != nil {
-		return bytes.Clone(i.screen), nil
-	}
-	var b bytes.Buffer
-	err = png.Encode(&b, image.NewGray(image.Rect(0, 0, 640, 480)))
-	return b.Bytes(), err
-}
-
-// Write adds to a machine's console, as its system would.
-func (p *Provider) Write(id, text string) error {
-	return p.edit(id, func(i *instance) { i.console = append(i.console, text...) })
-}
-
-// SetScreen sets what Screenshot returns.
-func (p *Provider) SetScreen(id string, png []byte) error {
-	return p.edit(id, func(i *instance) { i.screen = png })
-}
-
-// Fail makes a machine fail, as a host that breaks does.
-func (p *Provider) Fail(id, reason string) error {
-	return p.edit(id, func(i *instance) { i.State, i.Reason = providers.StateFailed, reason })
-}
-
-func (p *Provider) edit(id string, do func(*instance)) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := p.instances[id]
-	if i == nil {
-		return missing(providers.KindInstance, id)
-	}
-	do(i)
-	return nil
-}
-
-// List implements providers.Provider.
-func (p *Provider) List(ctx context.Context, system string) ([]providers.Resource, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []providers.Resource
-	add := func(kind providers.Kind, r providers.Resource) {
-		if r.Kind = kind; r.Owner.System == system {
-			all = append(all, r)
-		}
-	}
-	for _, v := range p.volumes {
-		add(providers.KindVolume, providers.Resource{ID: v.ID, Name: v.Name, Owner: v.Owner, State: v.State, Created: v.Created})
-	}
-	for _, s := range p.snapshots {
-		add(providers.KindSnapshot, providers.Resource{ID: s.ID, Name: s.Name, Owner: s.Owner, State: s.State, Created: s.Created})
-	}
-	for _, i := range p.images {
-		add(providers.KindImage, i)
-	}
-	for _, i := range p.instances {
-		// Every look at the list takes time, too: what is going goes on going.
-		if p.step(i); i.State != providers.StateTerminated {
-			add(providers.KindInstance, providers.Resource{ID: i.ID, Name: i.Name, Owner: i.Owner, State: i.State, Created: i.Created})
-		}
-	}
-	return all, ctx.Err()
 }

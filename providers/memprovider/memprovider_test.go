@@ -19,7 +19,7 @@ func TestConformance(t *testing.T) {
 			for _, dir := range []string{"", t.TempDir()} {
 				t.Run(fmt.Sprintf("shape=%d,polls=%d,content=%v", shape, polls, dir != ""), func(t *testing.T) {
 					p := memprovider.New(&memprovider.Options{Shape: shape, Polls: polls, Dir: dir})
-					providertest.Run(t, p, &providertest.Options{Pause: time.Microsecond, Stories: 30, Seed: 1})
+					providertest.Run(t, p, &providertest.Options{Pause: time.Microsecond, Stories: 15, Seed: 1})
 				})
 			}
 		}

@@ -126,7 +126,7 @@ func runProbe(ctx context.Context, o *Options, accel string, limit time.Duration
 	defer cancel()
 	cmd := exec.CommandContext(ctx, o.QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", accelArg(accel), "-cpu", cpuModel(accel),
 		"-m", "16", "-bios", name, "-device", "isa-debug-exit,iobase=0xf4,iosize=1")
-	cmd.Dir = o.Dir
+	cmd.Dir, cmd.Env = o.Dir, environment
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

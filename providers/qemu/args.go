@@ -186,7 +186,8 @@ func (m *machine) nicArgs() []string {
 	var args []string
 	for n, nic := range m.nics {
 		id := fmt.Sprintf("net%d", n)
-		dev := object{"driver": m.model, "netdev": id, "mac": nic.MAC}
+		// Without its ROM a card cannot boot from the network, and needs no package of ROMs.
+		dev := object{"driver": m.model, "netdev": id, "mac": nic.MAC, "romfile": ""}
 		args = append(args, "-netdev", m.netdev(n, nic, id), "-device", dev.String())
 	}
 	return args

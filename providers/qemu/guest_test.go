@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -190,5 +191,61 @@ func TestConsoleIsBounded(t *testing.T) {
 		if err != nil || len(b) > consoleFile || n > 10 && len(b) < consoleFile/2-16 || !bytes.HasSuffix(b, []byte{'e', '\n', byte('A' + n%26), '\n'}) {
 			t.Fatalf("after %d pieces the file has %d bytes, %v", n+1, len(b), err)
 		}
+	}
+}
+
+// A machine of as many disks and cards as are allowed starts on every bus.
+func TestMostDevices(t *testing.T) {
+	t.Parallel()
+	p := open(t, Options{})
+	for _, bus := range []providers.Bus{providers.VirtioBlk, providers.VirtioSCSI, providers.NVMe, providers.AHCI, providers.PVSCSI} {
+		var disks []providers.Source
+		for n := range maxDisks {
+			disks = append(disks, volumeWith(t, p, fmt.Sprint(bus, n), nil))
+		}
+		i := boot(t, p, string(bus), func(s *providers.InstanceSpec) {
+			s.Bus = bus
+			for range maxNICs {
+				s.NICs = append(s.NICs, providers.NIC{Network: Isolated})
+			}
+		}, disks...)
+		if err := p.TerminateInstance(t.Context(), i.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Every machine has UEFI variables of its own, which outlive its power.
+func TestUEFIVariables(t *testing.T) {
+	t.Parallel()
+	p := open(t, Options{})
+	var names []string
+	for n := range 2 {
+		i := boot(t, p, fmt.Sprint("vm", n), func(s *providers.InstanceSpec) { s.Firmware = providers.UEFI }, volumeWith(t, p, fmt.Sprint("v", n), nil))
+		name := p.path(instancesDir, i.ID, varsName)
+		if names = append(names, name); n == 1 {
+			break
+		}
+		if err := p.StopInstance(t.Context(), i.ID, true); err != nil {
+			t.Fatal(err)
+		}
+		await(t, p, i.ID, providers.StateStopped)
+		b, err := os.ReadFile(name)
+		if err == nil {
+			b[len(b)-1] ^= 0xff // as if the firmware had written
+			err = os.WriteFile(name, b, 0o600)
+		}
+		if err == nil {
+			err = p.StartInstance(t.Context(), i.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, p, i.ID, providers.StateRunning)
+	}
+	a, err1 := os.ReadFile(names[0])
+	b, err2 := os.ReadFile(names[1])
+	if err := errors.Join(err1, err2); err != nil || len(a) != len(b) || a[len(a)-1] == b[len(b)-1] {
+		t.Errorf("variables of %d and %d bytes, %v; the first machine's should have kept their change", len(a), len(b), err)
 	}
 }

@@ -274,3 +274,50 @@ func TestForwardsAreTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// A volume that is deleted while it is being made is gone, with its file, and does not come back.
+func TestDeleteWhileItIsMade(t *testing.T) {
+	p := open(t, Options{})
+	from := volumeWith(t, p, "from", bytes.Repeat([]byte("data"), 1000))
+	spec := providers.VolumeSpec{Meta: testMeta("copy"), From: from}
+	c := p.capabilities()
+	id := idFor(providers.KindVolume, spec.Token)
+	p.mu.Lock() // the copy cannot be finished meanwhile
+	v, err := p.planVolume(id, &c, spec)
+	if err == nil {
+		err = p.addVolume(v)
+	}
+	if err == nil && v.Volume.State != providers.StateCreating {
+		err = fmt.Errorf("it is %s", v.Volume.State)
+	}
+	if err == nil {
+		err = p.deleting(v)
+	}
+	p.mu.Unlock()
+	if err == nil {
+		err = p.DeleteVolume(t.Context(), id)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Volume(t.Context(), id); !errors.Is(err, providers.ErrNotFound) {
+		t.Errorf("volume: %v, want ErrNotFound", err)
+	}
+	if _, err := os.Stat(p.path(volumesDir, id, diskName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its file: %v", err)
+	}
+	if err := p.DeleteVolume(t.Context(), from.ID); err != nil {
+		t.Errorf("delete its source: %v", err)
+	}
+}
+
+// QEMU gets nothing of our environment, where secrets may be.
+func TestEnvironmentIsNotInherited(t *testing.T) {
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret of a test")
+	p := open(t, Options{})
+	i := boot(t, p, "vm", nil, volumeWith(t, p, "v", nil))
+	b, err := os.ReadFile(filepath.Join("/proc", pidText(t, p, i.ID), "environ"))
+	if err != nil || bytes.Contains(b, []byte("secret")) || !bytes.Contains(b, []byte("PATH=")) {
+		t.Errorf("environment is %q, %v", b, err)
+	}
+}

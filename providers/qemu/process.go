@@ -23,6 +23,9 @@ import (
 // errNoProcess: the machine has no process.
 var errNoProcess = errors.New("QEMU does not run")
 
+// environment is all that QEMU gets of ours, where secrets may stand in variables.
+var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+
 // Limits on what a process takes.
 const (
 	greetLimit = 60 * time.Second // from its start until it answers
@@ -64,6 +67,7 @@ func (p *Provider) spawn(id string, args []string, files []*os.File) error {
 	// The arguments are the shell's own, not part of its script.
 	cmd := exec.CommandContext(context.WithoutCancel(p.ctx), "/bin/sh", append([]string{"-c", `"$@" &`, "sh", program}, args...)...)
 	cmd.Dir = folder
+	cmd.Env = environment
 	cmd.Stderr = log
 	cmd.ExtraFiles = append([]*os.File{lock}, files...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
