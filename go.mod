@@ -6,6 +6,7 @@ require (
 	filippo.io/age v1.3.2
 	github.com/cilium/ebpf v0.21.0
 	github.com/google/go-cmp v0.7.0
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/klauspost/compress v1.20.3
 	github.com/minio/minio-go/v7 v7.4.1
 	github.com/rogpeppe/go-internal v1.16.0
