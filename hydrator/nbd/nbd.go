@@ -72,7 +72,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		}
 		var d net.Dialer
 		if c, err := d.DialContext(ctx, "unix", path); err == nil {
-			c.Close()
+			_ = c.Close()
 			return nil, fmt.Errorf("listen on %s: another server answers there", path)
 		}
 		if err := os.Remove(path); err != nil {
@@ -96,7 +96,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		err = os.Rename(dir+"/s", path)
 	}
 	if err != nil {
-		l.Close()
+		_ = l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return &socket{UnixListener: u, path: path}, nil
@@ -120,9 +120,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // nothing was promised to who is on the other side
 	slots := make(chan struct{}, maxConns)
 	for {
 		c, err := l.Accept()
@@ -136,7 +136,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case slots <- struct{}{}:
 		default:
 			s.log.Warn("an NBD client was turned away: too many are connected", "limit", maxConns)
-			c.Close()
+			_ = c.Close()
 			continue
 		}
 		conns.Go(func() {
@@ -153,8 +153,8 @@ var errBye = errors.New("client left")
 
 // ServeConn serves one client until it leaves, misbehaves, or ctx ends, and closes c.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer c.Close() //nolint:errcheck // nothing was promised to who is on the other side
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
 		return fmt.Errorf("serve NBD: %w", err)

@@ -149,23 +149,23 @@ func TestListen(t *testing.T) {
 	if _, err := nbd.Listen(t.Context(), path); err == nil {
 		t.Error("a socket that somebody listens on was taken")
 	}
-	l.Close()
+	_ = l.Close()
 	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)
 	}
 	old.SetUnlinkOnClose(false)
-	old.Close() // as if its server had been killed
+	_ = old.Close() // as if its server had been killed
 	l, err = nbd.Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	_ = l.Close()
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if l, err := nbd.Listen(t.Context(), path); err == nil {
-		l.Close()
+		_ = l.Close()
 		t.Error("a file was replaced by a socket")
 	}
 }
@@ -189,7 +189,7 @@ func FuzzServe(f *testing.F) {
 		server, client := net.Pipe()
 		done := make(chan struct{})
 		go func() { defer close(done); _ = s.ServeConn(context.Background(), server) }()
-		go func() { _, _ = client.Write(b); client.Close() }()
+		go func() { _, _ = client.Write(b); _ = client.Close() }()
 		_, _ = io.Copy(io.Discard, client)
 		<-done
 	})

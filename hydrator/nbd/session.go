@@ -139,7 +139,7 @@ func (s *session) start(r request) error {
 		<-s.busy
 		if err != nil {
 			s.cancel()
-			s.c.Close() // the reader of requests ends, too
+			_ = s.c.Close() // the reader of requests ends, too
 		}
 	})
 	return nil
