@@ -113,8 +113,8 @@ func (s *small) program(name string) {
 	}
 }
 
-// disk writes the machine to an image with a partition table.
-func (s *small) disk() string {
+// fill puts the machine's files into its folder.
+func (s *small) fill() {
 	s.t.Helper()
 	for _, name := range []string{"sh", "cat", "grep", "sleep"} {
 		s.program(name)
@@ -132,12 +132,82 @@ func (s *small) disk() string {
 			s.t.Fatal(err)
 		}
 	}
+}
+
+// disk writes the machine to an image with a partition table.
+func (s *small) disk() string {
+	s.t.Helper()
+	s.fill()
 	path := filepath.Join(s.t.TempDir(), "disk.img")
 	script := `truncate -s 64M "$1" && printf 'label: dos\nstart=1MiB\n' | sfdisk -q "$1" && mkfs.ext4 -q -F -d "$2" -E offset=1048576 "$1" 62m`
 	if out, err := exec.Command("sh", "-c", script, "sh", path, s.root).CombinedOutput(); err != nil {
 		s.t.Fatalf("make disk: %v\n%s", err, out)
 	}
 	return path
+}
+
+// whole writes the machine to a disk without partitions, where folders of btrfs are subvolumes.
+func (s *small) whole(size, mkfs string, subvolumes ...string) string {
+	s.t.Helper()
+	s.fill()
+	path := filepath.Join(s.t.TempDir(), "disk.img")
+	if out, err := exec.Command("sh", "-c", `truncate -s "$1" "$2" && `+mkfs+` "$2"`, "sh", size, path).CombinedOutput(); err != nil {
+		s.t.Fatalf("make file system: %v\n%s", err, out)
+	}
+	list, volumes, err := disks.Scan([]string{path})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	err = disks.Private(s.t.Context(), func(space *disks.Space) error {
+		if err := space.Mount(list, volumes[0], "", nil, false); err != nil {
+			return err
+		}
+		to := space.Dir()
+		for _, v := range subvolumes {
+			if out, err := exec.Command("btrfs", "subvolume", "create", filepath.Join(space.Dir(), v)).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+		}
+		if len(subvolumes) > 0 {
+			to = filepath.Join(to, subvolumes[0])
+		}
+		out, err := exec.Command("cp", "-a", s.root+"/.", to).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// Other file systems, and a root and /var in subvolumes of one.
+func TestFileSystems(t *testing.T) {
+	for name, test := range map[string]struct {
+		size, mkfs string
+		subvolumes []string
+		fstab      string
+	}{
+		"xfs":   {"320M", "mkfs.xfs -q -f", nil, "/dev/sda / xfs defaults 0 0\n"},
+		"btrfs": {"160M", "mkfs.btrfs -q -f", []string{"@", "@var"}, "/dev/sda / btrfs subvol=@ 0 0\n/dev/sda /var btrfs defaults,subvol=@var 0 0\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newSmall(t)
+			m.files["etc/fstab"], m.files["var/empty"] = test.fstab, ""
+			path := m.whole(test.size, test.mkfs, test.subvolumes...)
+			mustConvert(t, path)
+			got := contents(t, path)
+			if want := m.files["prepared"]; got["boot/initrd.img-6.1-test"] != want || strings.Contains(got["etc/fstab"], "/dev/sda") ||
+				got["var/lib/openmigrate/backup/etc/fstab"] != test.fstab {
+				t.Errorf("fstab %q, its backup %q", got["etc/fstab"], got["var/lib/openmigrate/backup/etc/fstab"])
+			}
+			if again := mustConvert(t, path); len(again.Changes) != 0 {
+				t.Errorf("a second conversion changed %+v", again.Changes)
+			}
+		})
+	}
 }
 
 // contents are all files of a disk's root.

@@ -28,11 +28,11 @@ func (dracut) file(t *tree.Tree, release, _ string) string {
 
 func (dracut) configure(e *editor, modules []string) error {
 	text := "# Written by OpenMigrate: the machine runs on other hardware than the one that it was installed on.\n" +
-		"hostonly=\"no\"\nadd_drivers+=\" " + strings.Join(modules, " ") + " \"\n"
+		"hostonly=\"no\"\nhostonly_cmdline=\"no\"\nadd_drivers+=\" " + strings.Join(modules, " ") + " \"\n"
 	return e.put("/etc/dracut.conf.d/99-openmigrate.conf", []byte(text), 0o644, whyModules)
 }
 
 func (d dracut) command(t *tree.Tree, release, out string) []string {
-	// Nothing of this machine may get in: its disks and kernel arguments are not the system's.
-	return []string{d.program(t), "--force", "--no-hostonly", "--no-hostonly-cmdline", "--kver", release, out}
+	// That nothing of this machine gets in is in the configuration, which every version reads.
+	return []string{d.program(t), "--force", out, release}
 }

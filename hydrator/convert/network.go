@@ -84,6 +84,23 @@ func convertNetwork(e *editor) error {
 	return nil
 }
 
+// removeNetwork puts a network file away, and tells of what was in it that the new one does not have.
+func (e *editor) removeNetwork(name string) error {
+	if b, err := e.ReadFile(name); err == nil {
+		e.lost(name, b)
+	}
+	return e.remove(name, whyOldNIC)
+}
+
+// lost warns of bonds and the like in a file that is replaced: they name cards that are gone.
+func (e *editor) lost(name string, b []byte) {
+	if m := layered.Find(b); m != nil {
+		e.warn("%s has a %s, which was not carried over: see %s", name, strings.ToLower(strings.TrimSpace(string(m))), path.Join(backupDir, name))
+	}
+}
+
+var layered = regexp.MustCompile(`(?i)\b(bond|bridge|vlan)`)
+
 // netRule is a rule of udev's that names network cards.
 var netRule = regexp.MustCompile(`SUBSYSTEM=="net".*NAME\s*:?=|NAME\s*:?=.*SUBSYSTEM=="net"`)
 

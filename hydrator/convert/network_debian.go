@@ -48,12 +48,15 @@ func (i ifupdown) configure(e *editor, nics []staticNIC) error {
 		if err != nil || !ifaceLine.Match(b) {
 			continue
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}
 	if e.Any("/sbin/dhclient", "/usr/sbin/dhclient", "/sbin/udhcpc", "/usr/sbin/udhcpc", "/sbin/dhcpcd", "/usr/sbin/dhcpcd", "/usr/bin/udhcpc") == "" {
 		e.warn("the machine has no DHCP client for ifupdown: install isc-dhcp-client on the source, or give the target's cards fixed addresses")
+	}
+	if b, err := e.ReadFile("/etc/network/interfaces"); err == nil && !strings.HasPrefix(string(b), ours) {
+		e.lost("/etc/network/interfaces", b)
 	}
 	text := ours + "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n"
 	if oldIfupdown(e.Tree) {
@@ -134,7 +137,7 @@ func (n netplan) configure(e *editor, nics []staticNIC) error {
 		if name == netplanFile {
 			continue
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}
@@ -190,7 +193,7 @@ func (n networkd) configure(e *editor, nics []staticNIC) error {
 		if err != nil || strings.Contains(base(name), "-openmigrate") || !forOldCard(b) {
 			continue
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func (networkManager) configure(e *editor, nics []staticNIC) error {
 		if err != nil || strings.HasPrefix(base(name), "openmigrate") || !ethernet(b) {
 			continue
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ func (i ifcfg) configure(e *editor, nics []staticNIC) error {
 		if base(name) == "ifcfg-eth0" && e.legacyIfcfg() {
 			continue // replaced below
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}
@@ -196,7 +196,7 @@ func (wicked) configure(e *editor, nics []staticNIC) error {
 		if !physical(device) || device == "eth0" || slices.ContainsFunc(nics, func(n staticNIC) bool { return n.name == device }) {
 			continue
 		}
-		if err := e.remove(name, whyOldNIC); err != nil {
+		if err := e.removeNetwork(name); err != nil {
 			return err
 		}
 	}

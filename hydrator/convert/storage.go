@@ -20,8 +20,9 @@ func convertFstab(e *editor) error {
 		i, how := e.system.findEntry(f, entry)
 		places[entry] = place{i, how}
 	}
+	mapped := e.mapped()
 	for _, entry := range f.entries() {
-		if entry.virtual() || entry.skipped() {
+		if entry.virtual() || entry.skipped() || mapped[entry.source()] {
 			continue
 		}
 		if entry.remote() {
@@ -43,6 +44,26 @@ func convertFstab(e *editor) error {
 		}
 	}
 	return e.put("/etc/fstab", f.bytes(), 0o644, "disks are named by UUID, and those that are missing do not stop the boot")
+}
+
+// mapped are the names below /dev of what lies on encrypted volumes that are on the disks.
+func (e *editor) mapped() map[string]bool {
+	names := map[string]bool{}
+	b, err := e.ReadFile("/etc/crypttab")
+	if err != nil {
+		return names
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		file := strings.HasPrefix(f[1], "/") && !strings.HasPrefix(f[1], "/dev/")
+		if i, _ := e.system.find(f[1], ""); i >= 0 || file {
+			names["/dev/mapper/"+f[0]] = true
+		}
+	}
+	return names
 }
 
 // findEntry returns the volume that an entry of fstab names. The root is what was found to be it, whatever fstab calls it, and a

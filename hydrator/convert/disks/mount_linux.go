@@ -16,14 +16,22 @@ import (
 // Space is a place for mounts that no other process sees. It belongs to one thread: all that is done with it happens on the
 // goroutine that Private runs.
 type Space struct {
-	ctx    context.Context
 	dir    string
 	mounts []string
+
+	// One device for a volume, however often it is mounted: file systems do not expect another one with the same content.
+	loops map[place]*os.File
+}
+
+// place is what a loop device shows.
+type place struct {
+	disk        int
+	start, size int64
 }
 
 // Private calls fn with a Space of its own and unmounts everything when fn returns. The mounts live in a mount name space
-// of a thread that ends with fn, and the loop devices in nothing but the mounts: when the process is killed, the kernel
-// takes both down. Programs that fn starts see the mounts; they should end with the thread (Pdeathsig).
+// of a thread that ends with fn, and the loop devices in nothing but this process and the mounts: when the process is killed,
+// the kernel takes both down. Programs that fn starts see the mounts; they should end with the thread (Pdeathsig).
 // It needs CAP_SYS_ADMIN.
 func Private(ctx context.Context, fn func(*Space) error) error {
 	dir, err := os.MkdirTemp("", "openmigrate-mounts-")
@@ -47,7 +55,7 @@ func private(ctx context.Context, dir string, fn func(*Space) error) (err error)
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	s := &Space{ctx: ctx, dir: dir}
+	s := &Space{dir: dir, loops: map[place]*os.File{}}
 	defer func() { err = errors.Join(err, s.unmount()) }()
 	return fn(s)
 }
@@ -61,11 +69,15 @@ func (s *Space) Mount(list []Disk, v Volume, at string, options []string, readOn
 	if !v.Mountable() {
 		return fmt.Errorf("mount %v: it is %q: %s", v, v.Type, v.Trouble)
 	}
-	loop, err := attach(list[v.Disk].Path, v.Start, v.Size, readOnly)
-	if err != nil {
-		return fmt.Errorf("attach loop device to %v: %w", v, err)
+	where := place{v.Disk, v.Start, v.Size}
+	loop := s.loops[where]
+	if loop == nil {
+		var err error
+		if loop, err = attach(list[v.Disk].Path, v.Start, v.Size, readOnly); err != nil {
+			return fmt.Errorf("attach loop device to %v: %w", v, err)
+		}
+		s.loops[where] = loop
 	}
-	defer loop.Close() // the mount keeps it, and nothing else
 	flags, data := uintptr(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME), slices.Clone(options)
 	if readOnly {
 		flags |= unix.MS_RDONLY | unix.MS_NOEXEC
@@ -107,10 +119,16 @@ func (s *Space) MountScratch(at string, size int64) error {
 	return nil
 }
 
-// Unmount takes down the newest mounts down to the first of them.
+// Unmount takes down all mounts. Others may follow, with another mode, too.
 func (s *Space) Unmount() error { return s.unmount() }
 
 func (s *Space) unmount() error {
+	defer func() {
+		for where, loop := range s.loops {
+			loop.Close() // it goes with the last that has it open
+			delete(s.loops, where)
+		}
+	}()
 	var all error
 	for len(s.mounts) > 0 {
 		last := s.mounts[len(s.mounts)-1]
