@@ -13,7 +13,7 @@
 //
 // Invariants. Memory is bounded by three pools (spans of disk, compressed chunks, packs); whoever takes a buffer passes it on
 // or gives it back, also on failure. Chunks reach packs in the order in which they lie on the disk. Nothing is sent that the
-// base has at the same place, that the master says it knows, or that this cycle has sent already. A manifest is committed
+// base has at the same place, that the master says it knows, or that this cycle has sent already; of patches the master is not asked. A manifest is committed
 // only after every pack is. A cycle that fails leaves the base as it was, and the packs that it committed are found by the
 // next one through offers.
 package cycle

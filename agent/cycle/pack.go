@@ -71,7 +71,7 @@ func (p *pipeline) resolve() error {
 		known := 0
 		for i, o := range b.items {
 			_, again := sent[b.ids[i]]
-			knows := wire.Bitmap(b.known).Get(i)
+			knows := o.ask >= 0 && wire.Bitmap(b.known).Get(o.ask)
 			if knows {
 				known++
 			}
@@ -94,8 +94,8 @@ func (p *pipeline) resolve() error {
 				return err
 			}
 		}
-		if len(b.items) > 0 {
-			p.eager.Store(known*eagerShare < len(b.items))
+		if len(b.ask) > 0 {
+			p.eager.Store(known*eagerShare < len(b.ask))
 		}
 		if b.drained != nil && !send(p.ctx, p.packQ, &item{drained: b.drained}) {
 			return p.ctx.Err()
@@ -143,6 +143,7 @@ const nodeBytes = 4 << 20
 type packer struct {
 	p     *pipeline
 	w     *format.PackWriter
+	in    map[chunker.ID]bool // ids of the pack
 	buf   []byte
 	nodes []*node
 	size  int
@@ -156,7 +157,7 @@ type node struct {
 // pack seals items into packs.
 func (p *pipeline) pack() error {
 	defer close(p.upload)
-	k := &packer{p: p}
+	k := &packer{p: p, in: make(map[chunker.ID]bool)}
 	for {
 		it, ok := receive(p.ctx, p.packQ)
 		if !ok {
@@ -220,8 +221,11 @@ func (k *packer) placeNodes() error {
 	return nil
 }
 
-// append puts an entry into the pack, or into a new one when it is full.
+// append puts an entry into the pack, or into a new one when it is full. A pack has an id once: resolve forgets some that were sent.
 func (k *packer) append(e format.Entry, data []byte) error {
+	if k.w != nil && k.in[e.ID] {
+		return nil
+	}
 	if k.w != nil && !k.w.Room(len(data)+chunker.IDSize) { // a patch's base takes room, too
 		if err := k.ship(); err != nil {
 			return err
@@ -236,7 +240,9 @@ func (k *packer) append(e format.Entry, data []byte) error {
 		if k.w, err = format.NewPackWriter(k.p.conf.Keys, buf); err != nil {
 			return err
 		}
+		clear(k.in)
 	}
+	k.in[e.ID] = true
 	if e.IsPatch() {
 		return k.w.AppendPatch(e.ID, e.Base, e.Depth, int(e.Raw), data)
 	}

@@ -123,7 +123,7 @@ func (r *run) converge(p *pipeline) error {
 			}
 			left = r.left()
 		}
-		if left <= frozenBytes/2 && (left <= quickBytes || left > last/2 || r.passes == maxPasses) {
+		if left <= frozenBytes/2 && (left <= quickBytes || left > last/2) || left <= frozenBytes*3/4 && r.passes == maxPasses {
 			err := r.freeze(p)
 			if errors.Is(err, ErrNotFrozen) {
 				r.fuzzy("%v", err)

@@ -41,20 +41,22 @@ const (
 	batchShare = 4 // of the raw buffers
 )
 
-// batch is a group of ids that is offered in one request.
+// batch is a group of ids of which those in ask are offered in one request.
 type batch struct {
 	ids     []chunker.ID
 	items   []offered
+	ask     []chunker.ID
 	spans   int
 	last    *span
 	nodes   int
-	known   []byte // wire.Bitmap
+	known   []byte // wire.Bitmap, of ask
 	done    chan error
 	drained *waiter // for all of it, and of the batches before it
 }
 
 // offered is what an id of a batch stands for: a compressed chunk, a chunk of a span, or an encoded node.
 type offered struct {
+	ask   int // its place in the batch's ask; -1: it is sent without asking
 	raw   int // bytes of the chunk
 	item  *item
 	span  *span
@@ -78,11 +80,11 @@ func (q *sequencer) flush() error {
 	q.b = &batch{}
 	full.last = nil
 	full.done = make(chan error, 1)
-	if len(full.ids) == 0 {
+	if len(full.ask) == 0 {
 		full.done <- nil
 	} else {
 		p.group.Go(func() error {
-			known, err := p.offer(full.ids)
+			known, err := p.offer(full.ask)
 			full.known = known
 			full.done <- err
 			return err
@@ -189,7 +191,12 @@ func (q *sequencer) chunk(s *span, i int, was chunker.ID) error {
 // offer puts a chunk into the batch, and sends the batch off when it is full.
 func (q *sequencer) offer(s *span, i int) error {
 	x := q.b
-	o := offered{raw: s.length(i), item: s.eager[i]}
+	o := offered{raw: s.length(i), item: s.eager[i], ask: len(x.ask)}
+	if s.parts != nil && !s.parts[i].whole {
+		o.ask = -1 // nobody has had the like of it, and it is small
+	} else {
+		x.ask = append(x.ask, s.ids[i])
+	}
 	s.eager[i] = nil
 	if o.item == nil {
 		s.users.Add(1)
@@ -214,8 +221,8 @@ func (q *sequencer) tree(d *disk) (err error) {
 	}
 	hash := chunker.NewHasher(q.p.conf.Keys.NodeKey())
 	d.root, d.diff, err = d.rec.Tree(hash, len(q.p.lost) > 0, func(id chunker.ID, encoded []byte) error {
-		q.b.ids = append(q.b.ids, id)
-		q.b.items = append(q.b.items, offered{node: bytes.Clone(encoded)})
+		q.b.ids, q.b.ask = append(q.b.ids, id), append(q.b.ask, id)
+		q.b.items = append(q.b.items, offered{node: bytes.Clone(encoded), ask: len(q.b.ask) - 1})
 		if q.b.nodes++; q.b.nodes >= batchNodes {
 			return q.flush()
 		}
