@@ -20,7 +20,6 @@ preserve_hostname: true
 ssh_deletekeys: false
 ssh_genkeytypes: []
 ssh_pwauth: unchanged
-disable_root: false
 resize_rootfs: false
 growpart: {mode: "off"}
 apt_preserve_sources_list: true

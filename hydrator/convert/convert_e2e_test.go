@@ -135,9 +135,9 @@ func convertTo(t *testing.T, path string, target Target) *Report {
 // starts boots a disk and checks that it is up with an address on a network card.
 func starts(t *testing.T, path string, o vm.Options) {
 	t.Helper()
-	if o.HostPorts == nil {
-		o.HostPorts = []int{9}
-	}
+	o.HostPorts = []int{9} // which brings a network card
+	// On a busy host a second emulated processor may lose its timer and hang the kernel's start.
+	o.CPUs = 1
 	m := vm.Start(t, vm.Image{Path: path}, o)
 	took := m.WaitBoot()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -156,6 +156,7 @@ func starts(t *testing.T, path string, o vm.Options) {
 // stuck boots a disk and expects that the initramfs does not find its root.
 func stuck(t *testing.T, path string, o vm.Options) {
 	t.Helper()
+	o.CPUs = 1
 	m := vm.Start(t, vm.Image{Path: path}, o)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

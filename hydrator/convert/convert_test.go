@@ -69,7 +69,7 @@ func newSmall(t *testing.T) *small {
 	}
 	s.files = map[string]string{
 		"etc/os-release":                       "ID=debian\nVERSION_ID=\"12\"\n",
-		"etc/fstab":                            "/dev/sda1 / ext4 defaults 0 1\n/dev/sdc1 /gone ext4 defaults 0 2\n",
+		"etc/fstab":                            "/dev/sda1 / ext4 defaults 0 1\n/dev/sdc1 /gone ext4 defaults 0 2\nnas:/opt /opt nfs defaults 0 0\n",
 		"etc/network/interfaces":               "auto ens3\niface ens3 inet dhcp\n",
 		"etc/initramfs-tools/initramfs.conf":   "MODULES=dep\n",
 		"sbin/ifup":                            "#!/bin/sh\n",
@@ -139,7 +139,7 @@ func (s *small) disk() string {
 	s.t.Helper()
 	s.fill()
 	path := filepath.Join(s.t.TempDir(), "disk.img")
-	script := `truncate -s 64M "$1" && printf 'label: dos\nstart=1MiB\n' | sfdisk -q "$1" && mkfs.ext4 -q -F -d "$2" -E offset=1048576 "$1" 62m`
+	script := `truncate -s 24M "$1" && printf 'label: dos\nstart=1MiB\n' | sfdisk -q "$1" && mkfs.ext4 -q -F -d "$2" -E offset=1048576 "$1" 22m`
 	if out, err := exec.Command("sh", "-c", script, "sh", path, s.root).CombinedOutput(); err != nil {
 		s.t.Fatalf("make disk: %v\n%s", err, out)
 	}
@@ -303,7 +303,7 @@ func TestConvertSmall(t *testing.T) {
 	got := contents(t, path)
 	uuid := "UUID=" + s.root().UUID
 	for name, want := range map[string]string{
-		"etc/fstab":                                           uuid + "\t/\text4\tdefaults\t0\t1\n/dev/sdc1\t/gone\text4\tdefaults,nofail\t0\t2\n",
+		"etc/fstab":                                           uuid + "\t/\text4\tdefaults\t0\t1\n/dev/sdc1\t/gone\text4\tdefaults,nofail\t0\t2\nnas:/opt /opt nfs defaults 0 0\n",
 		"boot/grub/grub.cfg":                                  "linux /boot/vmlinuz-6.1-test root=" + uuid + " ro console=tty0 console=ttyS0,115200\n",
 		"boot/initrd.img-6.1-test":                            m.files["prepared"],
 		"var/lib/openmigrate/backup/etc/fstab":                m.files["etc/fstab"],

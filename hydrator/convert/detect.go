@@ -184,8 +184,11 @@ func (s *System) withRoot(space *disks.Space, readOnly bool, fn func(*tree.Tree)
 	return fn(t)
 }
 
-// needed are the folders that conversion reads or writes.
-var needed = []string{"/usr", "/boot", "/var", "/etc", "/opt", "/usr/local", "/var/lib", "/boot/grub", "/boot/grub2"}
+// needed are the folders that conversion reads or writes; wanted those that tell a little more.
+var (
+	needed = []string{"/usr", "/boot", "/var", "/etc", "/var/lib", "/boot/grub", "/boot/grub2"}
+	wanted = []string{"/opt", "/usr/local"}
+)
 
 // mountMore mounts what fstab mounts in folders that conversion needs.
 func (s *System) mountMore(space *disks.Space, t *tree.Tree, readOnly bool) error {
@@ -197,17 +200,22 @@ func (s *System) mountMore(space *disks.Space, t *tree.Tree, readOnly bool) erro
 	entries := f.entries()
 	slices.SortStableFunc(entries, func(a, b *fstabEntry) int { return strings.Count(a.point(), "/") - strings.Count(b.point(), "/") })
 	for _, e := range entries {
-		if !slices.Contains(needed, e.point()) || slices.Contains(e.options(), "noauto") {
+		must := slices.Contains(needed, e.point())
+		if !must && !slices.Contains(wanted, e.point()) || e.skipped() || e.virtual() || e.remote() {
 			continue
 		}
 		i, _ := s.findEntry(f, e)
+		if !must && (i < 0 || !s.Volumes[i].Mountable()) {
+			continue
+		}
 		if i < 0 {
 			return refuse("/etc/fstab mounts %s on %s, which is on none of the disks: replicate the disk that holds it", e.source(), e.point())
 		}
 		v := s.Volumes[i]
 		switch {
 		case v.Type == "vfat":
-			continue // needs no mount: see efi.go
+			return refuse("%s is mounted on %s and has FAT: kernels on the EFI system partition (systemd-boot) are not supported yet, move them to a "+
+				"file system of Linux's", v, e.point())
 		case !v.Mountable():
 			return refuse("%s, which /etc/fstab mounts on %s, cannot be opened: it is %q: %s", v, e.point(), v.Type, v.Trouble)
 		}

@@ -12,16 +12,16 @@ import (
 
 // Report says what a conversion did.
 type Report struct {
-	Changes  []Change
-	Warnings []string // what may not work as before
+	Changes  []Change `json:"changes"`
+	Warnings []string `json:"warnings,omitempty"` // what may not work as before
 }
 
 // Change is one thing that was changed in the system.
 type Change struct {
-	Path   string // in the system
-	Action string // changed, created, removed, linked, built
-	Reason string
-	Backup string // where the old version is, in the system; "" if there was none
+	Path   string `json:"path"`   // in the system; on the EFI system partition after esp:
+	Action string `json:"action"` // changed, created, removed, linked, built
+	Reason string `json:"reason"`
+	Backup string `json:"backup,omitempty"` // where the old version is; "" if there was none
 }
 
 // Where conversion keeps things in the system.
