@@ -25,9 +25,6 @@ var recipe = vm.Recipe{
 	Packages: []string{"ifupdown", "isc-dhcp-client", "netplan.io", "network-manager", "dracut-core", "cloud-init", "open-vm-tools"},
 }
 
-// The same with LVM. The image is made by a machine on virtio-blk, so that is what it starts from.
-var lvmRecipe = vm.Recipe{Root: vm.LVM, Modules: []string{"virtio_pci", "virtio_blk", "ext4"}}
-
 const sourceMAC = "52:54:00:aa:bb:cc"
 
 // copyOf returns a copy of an image.
@@ -201,10 +198,15 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// A root in LVM is converted without device mapper.
+// A root in LVM is converted without device mapper. The machine's own initramfs is spoilt, so that it is the new one that starts it.
 func TestLVM(t *testing.T) {
 	roottest.Need(t, "loop devices and mounts")
-	path := copyOf(t, vm.Build(t, lvmRecipe))
+	path := copyOf(t, vm.Build(t, vm.Recipe{Root: vm.LVM}))
+	change(t, path, func(tr *tree.Tree) {
+		for _, name := range tr.Glob("/boot", "initrd.img-*") {
+			files{name: "spoilt"}.write(t, tr)
+		}
+	})
 	convertTo(t, path, Target{Platform: KVM})
 	starts(t, path, vm.Options{Bus: vm.NVMe})
 }

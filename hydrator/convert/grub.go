@@ -117,6 +117,11 @@ func convertLoader(e *editor) error {
 	for _, name := range e.Glob("/etc/default/grub.d", "*.cfg") {
 		files = append(files, file{name, whyDefault, e.grubDefaults})
 	}
+	for _, name := range []string{"/boot/grub/device.map", "/boot/grub2/device.map"} {
+		if err := e.remove(name, "GRUB's tools find the disks by looking"); err != nil {
+			return err
+		}
+	}
 	done := map[string]bool{}
 	for _, f := range files {
 		real, err := e.Resolve(f.name)

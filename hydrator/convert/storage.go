@@ -90,6 +90,11 @@ func (s *System) findEntry(f *fstab, entry *fstabEntry) (int, how) {
 
 // convertStorage takes out what binds the layers below file systems to the old disks.
 func convertStorage(e *editor) error {
+	for _, m := range e.system.Mounts {
+		if v := e.system.Volumes[m.Volume]; v.Snapshots {
+			e.warn("%v has snapshots of LVM's: they are of no use on the target, remove them there", v)
+		}
+	}
 	if err := convertCrypttab(e); err != nil {
 		return err
 	}
