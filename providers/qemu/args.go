@@ -79,6 +79,7 @@ func (m *machine) args() []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-vga", "std",
 		"-name", m.id, "-uuid", m.uuid, "-pidfile", "pid",
+		"-smbios", "type=1,serial=" + m.id, // by which a system knows where it runs
 		"-machine", m.machineType(), "-accel", accelArg(m.accel), "-cpu", cpuModel(m.accel),
 		"-smp", strconv.Itoa(m.typ.CPUs), "-m", strconv.FormatInt(m.typ.Memory>>20, 10), "-rtc", "base=" + m.clock,
 		// A machine that powers itself off stays until its console was read; one that QEMU cannot go on with is stopped, not ended.

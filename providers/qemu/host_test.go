@@ -321,3 +321,48 @@ func TestEnvironmentIsNotInherited(t *testing.T) {
 		t.Errorf("environment is %q, %v", b, err)
 	}
 }
+
+// On a full file system creates are refused with ErrQuota and leave nothing, and what was there goes on working.
+func TestFullFileSystem(t *testing.T) {
+	roottest.Need(t, "mounting a file system")
+	mount := t.TempDir()
+	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=160k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mount, 0); err != nil {
+			t.Errorf("umount: %v", err)
+		}
+	})
+	dir := filepath.Join(mount, "state")
+	p := open(t, Options{Dir: dir, DiskReserve: 1})
+	made := 0
+	for ; made < 1000; made++ {
+		_, err := p.CreateVolume(t.Context(), providers.VolumeSpec{Meta: testMeta(fmt.Sprint("v", made)), Size: 1 << 30, Filled: 1})
+		if errors.Is(err, providers.ErrQuota) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed := func() {
+		t.Helper()
+		if all, err := p.List(t.Context(), system); err != nil || len(all) != made || made == 0 || made == 1000 {
+			t.Errorf("%d are listed, want %d; %v", len(all), made, err)
+		}
+	}
+	listed()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, Options{Dir: dir, DiskReserve: 1})
+	listed()
+	// What is gone must be written down, too, and for that there is no room until the first file has gone.
+	for n := range made {
+		id := idFor(providers.KindVolume, fmt.Sprint("v", n))
+		if err := p.DeleteVolume(t.Context(), id); err != nil && !errors.Is(err, providers.ErrQuota) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -22,9 +22,11 @@ const (
 
 // qmp speaks QEMU's machine protocol over a unix socket. It is used by one goroutine, for some commands, and closed: QEMU serves one client at a time.
 type qmp struct {
-	conn *net.UnixConn
+	conn net.Conn
 	r    *bufio.Reader
 }
+
+func newQMP(conn net.Conn) *qmp { return &qmp{conn: conn, r: bufio.NewReader(conn)} }
 
 // dialQMP connects to the socket of that name in a folder, whose path may be longer than a socket's address can be.
 func dialQMP(ctx context.Context, folder, name string) (*qmp, error) {
@@ -39,16 +41,21 @@ func dialQMP(ctx context.Context, folder, name string) (*qmp, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &qmp{conn: conn.(*net.UnixConn), r: bufio.NewReader(conn)}
-	q.bound(ctx)
-	if _, err = q.line(); err == nil { // the greeting
-		err = q.run(ctx, "qmp_capabilities", nil, nil)
-	}
-	if err != nil {
+	q := newQMP(conn)
+	if err := q.greet(ctx); err != nil {
 		q.close()
 		return nil, fmt.Errorf("greet QEMU: %w", err)
 	}
 	return q, nil
+}
+
+// greet reads QEMU's greeting and answers it.
+func (q *qmp) greet(ctx context.Context) error {
+	q.bound(ctx)
+	if _, err := q.line(); err != nil {
+		return err
+	}
+	return q.run(ctx, "qmp_capabilities", nil, nil)
 }
 
 func (q *qmp) close() { _ = q.conn.Close() }
@@ -126,7 +133,11 @@ func (q *qmp) status(ctx context.Context) (string, error) {
 
 // peer is the process at the other end, as the kernel says.
 func (q *qmp) peer() (int, error) {
-	c, err := q.conn.SyscallConn()
+	conn, ok := q.conn.(*net.UnixConn)
+	if !ok {
+		return 0, errors.New("not a unix socket")
+	}
+	c, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
