@@ -99,6 +99,7 @@ func goOn(t *testing.T, dir, at string, sweep bool) {
 			n := 0
 			for watching.Err() == nil {
 				n = max(n, len(processes(t, dir)))
+				_ = sleep(watching, pollTime)
 			}
 			most <- n
 		}()
