@@ -242,9 +242,16 @@ func recovered(t *testing.T, fs, image string) (rows [3][2]int64) {
 	run(t, "mount", "-o", options, image, mnt)
 	defer func() {
 		run(t, "umount", mnt)
-		if fs == "xfs" {
-			run(t, "xfs_repair", "-n", "-f", image)
+		if fs != "xfs" {
+			return
 		}
+		// Another process's mount namespace may have a copy of the mount for a while.
+		for deadline := time.Now().Add(time.Minute); run(t, "losetup", "-j", image) != ""; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is still in use", image)
+			}
+		}
+		run(t, "xfs_repair", "-n", "-f", image)
 	}()
 	db := newPostgres(t, filepath.Join(mnt, "data"))
 	if err := os.Remove(filepath.Join(db.data, "postmaster.pid")); err != nil { // of the source, whose process runs here, too
