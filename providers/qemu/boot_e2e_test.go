@@ -90,7 +90,9 @@ func TestBootsDebian(t *testing.T) {
 				t.Fatal(err)
 			}
 			console, err := providers.Await(ctx, 200*time.Millisecond, func(ctx context.Context) ([]byte, error) { return p.Console(ctx, i.ID) },
-				func(b []byte) (bool, error) { return bytes.Contains(b, []byte("CHECK address")) && bytes.Contains(b, []byte(i.ID+" done")), nil })
+				func(b []byte) (bool, error) {
+					return bytes.Contains(b, []byte("CHECK address")) && bytes.Contains(b, []byte(i.ID+" done")), nil
+				})
 			if err != nil {
 				t.Fatalf("boot: %v\n%s", err, console)
 			}
