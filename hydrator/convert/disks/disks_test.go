@@ -166,7 +166,7 @@ func TestKill(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	// The kernel takes name spaces down in the background.
-	deadline, pause := time.Now().Add(10*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, pause := time.Now().Add(time.Minute), time.NewTicker(10*time.Millisecond)
 	defer pause.Stop()
 	for loops(t, path) != "" {
 		if time.Now().After(deadline) {
