@@ -40,7 +40,7 @@ func newRestpoints(a *app) *cobra.Command {
 		restpointAction(a, "unpin R", "Let a restpoint be removed again", "unpinned",
 			func(c *apiclient.Client, ctx context.Context, ref string) error { return c.Pin(ctx, ref, false) }),
 		restpointAction(a, "rm R", "Remove a restpoint; every other one stays whole", "removed", (*apiclient.Client).RemoveRestpoint),
-		newVerify(a), newExport(a), newMount(a),
+		newVerify(a), newExport(a), newMount(a), newFiles(a), newCp(a),
 	)
 	return c
 }
