@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,6 +77,10 @@ The restpoint cannot be deleted meanwhile. 'restpoints files' and 'restpoints cp
 }
 
 func runMount(ctx context.Context, a *app, o *viewOptions, ref, dir string, allowOther bool) error {
+	dir, err := filepath.Abs(dir) // for whoever copies the lines that are printed
+	if err != nil {
+		return fmt.Errorf("mount on %s: %w", dir, err)
+	}
 	asked := ctx // ends when somebody wants the mount to end; the other one also when it cannot go on
 	return a.browse(asked, ref, nil, o, func(ctx context.Context, v *view.View, r *wire.RestpointInfo) error {
 		disks := make([]fuse.Disk, 0, len(v.Disks()))
@@ -147,7 +152,7 @@ type mountedDisk struct {
 func (a *app) printMount(ctx context.Context, v *view.View, r *wire.RestpointInfo, dir string) error {
 	list := make([]mountedDisk, 0, len(v.Disks()))
 	for _, d := range v.Disks() {
-		m := mountedDisk{Number: d.Number(), File: dir + "/" + fuse.Name(d.Number()), Size: d.Size(), Partitions: []mountedPartition{}}
+		m := mountedDisk{Number: d.Number(), File: filepath.Join(dir, fuse.Name(d.Number())), Size: d.Size(), Partitions: []mountedPartition{}}
 		t, err := partition.Read(d, d.Size(), 0)
 		if err != nil && !errors.Is(err, partition.ErrNone) {
 			a.logger().WarnContext(ctx, "cannot read a partition table", "disk", d.Number(), "err", err)

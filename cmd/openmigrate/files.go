@@ -84,7 +84,7 @@ func (a *app) fileSystem(ctx context.Context, ref string, o *filesOptions, use f
 			return fmt.Errorf("disk %s: %w", o.disk, err)
 		}
 		if c := format.Consistency(r.Consistency); f.Unclean() || c == format.Fuzzy || c == format.Crash {
-			fmt.Fprintf(os.Stderr, "note: the file system was in use when the restpoint (%s) was made; its last changes may be missing\n", r.Consistency)
+			fmt.Fprintf(os.Stderr, "note: the restpoint is %s: if the file system was being written, its last changes may be missing\n", r.Consistency)
 		}
 		return use(ctx, f)
 	})
