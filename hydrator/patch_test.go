@@ -73,6 +73,11 @@ func TestPatches(t *testing.T) {
 					t.Errorf("restpoint %d: wrote %d chunks over the one before, 30 differ", i, res.Chunks)
 				}
 			}
+			before := w.Gets()
+			mustRestore(t, w, points[3], filepath.Join(t.TempDir(), "cold.raw"), images[3], restoreOptions{})
+			if n := w.Gets() - before; test.packSize == 1<<20 && n > 40 {
+				t.Errorf("%d requests for 90 chunks in packs of 1 MiB", n)
+			}
 			mustRestore(t, w, points[1], warm, images[1], restoreOptions{})
 			res, err := verify(context.Background(), newReader(t, w, points[3]), points[3].Restpoint, nil, func(wire.Progress) {})
 			if err != nil || res.Chunks != 90 || res.Damaged != 0 {

@@ -35,11 +35,11 @@ type item struct {
 	chain []wire.Location // of a patch: where its base is, and so on; the last is stored in full
 	wants []Want
 
-	baseAt  int64 // of the group's buffer, once it is fetched
-	baseErr error // why it could not be
+	chainAt []int64 // where in the group's buffer each of chain is, once it is fetched
+	baseErr error   // why one could not be
 }
 
-// group is items that one GET brings, and one more for each that patches among them stand on.
+// group is items that one GET brings, and some more what patches among them stand on.
 type group struct {
 	pack     format.PackID
 	off, end int64 // of the object
