@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/e2e/vm/channel"
@@ -33,7 +34,14 @@ func (m *Machine) qemuArgs() []string {
 		args = append(args, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode,
 			"-drive", "if=pflash,format=raw,file="+m.vars())
 	}
-	if o.Bus == VirtioSCSI {
+	buses := make([]Bus, len(m.disks))
+	for i := range buses {
+		buses[i] = o.Bus
+		if i > 0 && i <= len(o.Buses) {
+			buses[i] = o.Buses[i-1]
+		}
+	}
+	if slices.Contains(buses, VirtioSCSI) {
 		args = append(args, "-device", "virtio-scsi-pci,id=scsi")
 	}
 	for i, path := range m.disks {
@@ -45,7 +53,7 @@ func (m *Machine) qemuArgs() []string {
 			VirtioBlk:  "virtio-blk-pci",
 			NVMe:       "nvme",
 			SATA:       fmt.Sprintf("ide-hd,bus=ide.%d", i),
-		}[o.Bus]+common)
+		}[buses[i]]+common)
 	}
 	if len(o.HostPorts) > 0 {
 		// Nothing gets out of a restricted network but to the ports that are forwarded, by a process for each connection.

@@ -83,6 +83,7 @@ const (
 type Options struct {
 	Disks    []int64  // sizes in bytes of further, empty disks
 	Bus      Bus      // "": VirtioSCSI
+	Buses    []Bus    // of Disks, in their order; those that it does not name are on Bus
 	Firmware Firmware // "": BIOS
 	Memory   int      // MiB; 0: 1024
 	CPUs     int      // 0: 2

@@ -47,7 +47,8 @@ func epochs(t *testing.T) int {
 // verifier compares marks with what changed, epoch by epoch.
 type verifier struct {
 	before   image
-	deferred map[int64]bool // discarded while the image was read: must be marked in the epoch after
+	deferred map[int64]bool // changed while the image was read: must be marked in the epoch after
+	head     int64          // bytes at the disk's start that are written under a freeze, too
 	changed  int
 	marked   int64
 	missed   int
@@ -58,7 +59,7 @@ func (v *verifier) check(t *testing.T, after image, m *track.Marks) {
 	for i := range v.deferred {
 		if !marked(m, i) {
 			v.missed++
-			t.Errorf("grain %d was discarded while the epoch ended, and is not marked in the next", i)
+			t.Errorf("grain %d was changed while the epoch ended, and is not marked in the next", i)
 		}
 	}
 	v.deferred = map[int64]bool{}
@@ -68,7 +69,7 @@ func (v *verifier) check(t *testing.T, after image, m *track.Marks) {
 	for _, i := range changed {
 		switch {
 		case marked(m, i):
-		case after.sums[i] == 0:
+		case after.sums[i] == 0 || i*after.grain < v.head: // fstrim does not stop for a freeze
 			v.deferred[i] = true
 		default:
 			v.missed++

@@ -1,0 +1,117 @@
+//go:build e2e
+
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openmigrate/openmigrate/e2e/lab"
+)
+
+// trackerPackages are what the tests of agent/track/ebpf call.
+var trackerPackages = []string{"btrfs-progs", "mdadm", "sqlite3", "xfsprogs"}
+
+const trackerTest = "/usr/local/sbin/ebpf.test"
+
+// trackerLimit bounds one run of the tests in the machine, most of which is emulated checking of the programs by the kernel.
+const trackerLimit = 8 * time.Minute
+
+// buildTrackerTest builds the tests of agent/track/ebpf as a program.
+func buildTrackerTest(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "ebpf.test")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "e2e", "-trimpath", "-o", name, "./agent/track/ebpf")
+	cmd.Dir = lab.Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the tracker's tests: %v\n%s", err, out)
+	}
+	return name
+}
+
+// TestTracker runs the tests of agent/track/ebpf on a distribution's kernel, and on disks that the kernel of the tests may not
+// have: on each bus, below LVM and below an md array.
+func TestTracker(t *testing.T) {
+	const size = 384 << 20
+	m := Start(t, Build(t, Recipe{Packages: trackerPackages}), Options{
+		Disks: []int64{size, size, size}, Buses: []Bus{VirtioSCSI, VirtioBlk, NVMe},
+	})
+	m.WaitBoot()
+	ctx := limit(t)
+	if err := m.Put(ctx, buildTrackerTest(t), trackerTest, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Names of SCSI disks depend on which was found first.
+	scsi := strings.TrimSpace(m.Shell(ctx, "modprobe zram num_devices=0; readlink -f /dev/disk/by-id/scsi-*disk1 | head -n1"))
+	const blk, nvme = "/dev/vda", "/dev/nvme0n1"
+	t.Logf("kernel %s, disks %s %s %s", strings.TrimSpace(m.Shell(ctx, "uname -r")), scsi, blk, nvme)
+
+	run := func(t *testing.T, pattern string, env ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), trackerLimit)
+		defer cancel()
+		began := time.Now()
+		args := append([]string{"env", "CI=1"}, env...)
+		r, err := m.Run(ctx, append(args, trackerTest, "-test.v", "-test.run", pattern)...)
+		if err != nil || r.Status != 0 || !strings.Contains(string(r.Stdout), "--- PASS") {
+			t.Fatalf("status %d, %v\n%s%s", r.Status, err, tail(string(r.Stdout), 6000), tail(string(r.Stderr), 2000))
+		}
+		for line := range strings.Lines(string(r.Stdout)) {
+			if strings.Contains(line, "missed") || strings.Contains(line, "--- PASS") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+		t.Logf("%.0f s", time.Since(began).Seconds())
+	}
+	disks := func(paths ...string) string { return "OPENMIGRATE_TEST_DISKS=" + strings.Join(paths, ",") }
+
+	t.Run("package", func(t *testing.T) { run(t, "^(TestRefused|TestBioBased|TestConformance|TestDiscard)$") })
+	t.Run("killed", func(t *testing.T) { run(t, "^TestTortureKilled$/^ext4$") })
+	t.Run("disks", func(t *testing.T) { run(t, "^TestDisks$", disks(scsi, blk, nvme)) })
+
+	const part = `echo 'label: gpt
+start=1MiB' | sfdisk -q %[1]s; udevadm settle`
+	for _, s := range []struct {
+		name, fs, top, make, unmake string
+		disks                       []string
+	}{
+		{"partition of virtio-scsi", "ext4", scsi + "1", fmt.Sprintf(part, scsi), "", []string{scsi}},
+		{"partition of virtio-blk", "xfs", blk + "1", fmt.Sprintf(part, blk), "", []string{blk}},
+		{"partition of NVMe", "btrfs", nvme + "p1", fmt.Sprintf(part, nvme), "", []string{nvme}},
+		{
+			"LVM over two disks, with a snapshot", "ext4", "/dev/vg1/data",
+			"vgcreate -q vg1 " + scsi + " " + blk + "; lvcreate -q -y -i2 -L400m -n data vg1; lvcreate -q -y -s -L300m -n snap vg1/data",
+			"vgremove -q -y vg1", []string{scsi, blk},
+		},
+		{
+			"md raid1", "xfs", "/dev/md7",
+			"mdadm --create /dev/md7 --run --assume-clean --metadata=1.2 --level=1 --raid-devices=2 " + blk + " " + nvme,
+			"mdadm --stop /dev/md7", []string{blk, nvme},
+		},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			ctx := limit(t)
+			m.Shell(ctx, "wipefs -qa "+strings.Join(s.disks, " ")+"; "+s.make)
+			run(t, "^TestStack$", disks(s.disks...), "OPENMIGRATE_TEST_TOP="+s.top, "OPENMIGRATE_TEST_FILE_SYSTEM="+s.fs)
+			ctx = limit(t)
+			m.Shell(ctx, s.unmake+"\nfor d in "+strings.Join(s.disks, " ")+"; do wipefs -qa $d; blockdev --rereadpt $d; done")
+		})
+	}
+
+	t.Run("restarts", func(t *testing.T) {
+		run(t, "^TestLeave$", disks(scsi))
+		m.Shell(limit(t), "dd if=/dev/urandom of="+scsi+" bs=4096 count=1 seek=2 oflag=direct status=none")
+		run(t, "^TestReturn$", disks(scsi), "OPENMIGRATE_TEST_EXPECT=marks")
+		t.Logf("reboot: %.0f s", m.Reboot().Seconds())
+		scsi := strings.TrimSpace(m.Shell(limit(t), "readlink -f /dev/disk/by-id/scsi-*disk1 | head -n1"))
+		run(t, "^TestReturn$", disks(scsi), "OPENMIGRATE_TEST_EXPECT=scan")
+	})
+	m.Kill()
+}
