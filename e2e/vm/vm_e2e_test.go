@@ -23,9 +23,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// limit bounds some commands in a machine. An emulated one on a busy host takes minutes for what takes seconds.
 func limit(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
