@@ -24,6 +24,12 @@ func write4K(t testing.TB, path string, off int64) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
+	writeBlock(t, fd, off)
+}
+
+// writeBlock writes a block to an open device.
+func writeBlock(t testing.TB, fd int, off int64) {
+	t.Helper()
 	buf, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)

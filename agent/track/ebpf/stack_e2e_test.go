@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/agent/track/ebpf"
 	"github.com/openmigrate/openmigrate/agent/track/tracktest"
@@ -58,10 +60,17 @@ func TestDisks(t *testing.T) {
 	for _, d := range disksFromEnv(t) {
 		t.Run(filepath.Base(d.Path), func(t *testing.T) {
 			opts := instance(t)
+			// Held open: when a writer of a whole disk closes it udev asks for its partitions, for which Linux 6.1 sends a SCSI disk
+			// TEST UNIT READY, a command without data, which loses the disk.
+			fd, err := unix.Open(d.Path, unix.O_WRONLY|unix.O_DIRECT, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = unix.Close(fd) }()
 			tracktest.Run(t, tracktest.Subject{
 				Open:  func() track.Tracker { return openTracker(t, opts) },
 				Disk:  d,
-				Write: func(off int64) { write4K(t, d.Path, off) },
+				Write: func(off int64) { writeBlock(t, fd, off) },
 				Marks: true,
 			})
 		})
