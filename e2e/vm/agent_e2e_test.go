@@ -128,8 +128,7 @@ func syncMachine(t *testing.T, l *lab.Lab) restpoint {
 		}
 		if time.Since(moved) > stallLimit {
 			_ = cmd.Process.Kill()
-			_ = <-done // says that it was killed
-			t.Fatalf("nothing moved for %v: %s\n%s", stallLimit, last, said.String())
+			t.Fatalf("nothing moved for %v (%v): %s\n%s", stallLimit, <-done, last, said.String())
 		}
 	}
 }

@@ -127,8 +127,6 @@ func TestStack(t *testing.T) {
 // left is the tracker that TestLeave leaves behind.
 var left = ebpf.Options{Instance: "test-left"}
 
-const leftBase = "left"
-
 // TestLeave ends with a tracker that marks on, as an agent that is stopped.
 func TestLeave(t *testing.T) {
 	if err := ebpf.Remove(left); err != nil {
@@ -144,7 +142,7 @@ func TestReturn(t *testing.T) {
 	d := disksFromEnv(t)[0]
 	tr := openTracker(t, left)
 	defer func() { _ = tr.Close() }()
-	marks, why := begin(t, tr, d).Changed(d.ID, leftBase)
+	marks, why := begin(t, tr, d).Changed(d.ID, "base") // as settled calls it
 	var got error
 	switch expect := fromEnv(t, expectEnv); {
 	case expect == "scan" && marks == nil && strings.Contains(why, "restarted"):
