@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,8 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 		return rep, err
 	}
 	held := false
-	defer func() { err = errors.Join(err, wd.stop(held)) }()
+	stop := sync.OnceValue(func() error { return wd.stop(held) })
+	defer func() { err = errors.Join(err, stop()) }()
 
 	hooked := plan.Hooks != ""
 	if hooked {
@@ -129,11 +131,13 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, unix.Munlockall()) }()
-	if err := q.hold(ctx, plan, files, wd, &rep, inside); err != nil {
+	err = q.hold(ctx, plan, files, wd, &rep, inside)
+	held = err == nil
+	// Before the hooks are called, which may take longer than the watchdog waits: from then on whatever is frozen is somebody else's.
+	if err = errors.Join(err, stop()); err != nil {
 		rep.Level = format.Fuzzy
 		return rep, err
 	}
-	held = true
 	rep.Level = format.Filesystem
 	switch {
 	case hooked && len(rep.Hooks) > 0:

@@ -270,11 +270,26 @@ func TestGracePeriods(t *testing.T) {
 		}
 	}
 	set("0")
-	if _, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: "ext4"}}, Budget: time.Millisecond, Grace: time.Millisecond},
+	if _, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: "ext4"}}, Budget: 500 * time.Millisecond, Grace: time.Millisecond},
 		func(context.Context) error {
-			time.Sleep(100 * time.Millisecond) // the watchdog thaws
+			time.Sleep(time.Second) // the watchdog thaws
 			return nil
 		}); !errors.Is(err, ErrThawed) || now() != "0" {
 		t.Errorf("after an overrun: %s, %v", now(), err)
+	}
+}
+
+// TestFreezeOfOthersAfterwards: what a thaw hook, or anybody else, freezes after the thaw is not the watchdog's to thaw.
+func TestFreezeOfOthersAfterwards(t *testing.T) {
+	mnt := mounted(t, "ext4")
+	dir := t.TempDir()
+	hook := "#!/bin/sh\n[ $1 = freeze ] || { fsfreeze -f " + mnt + "; sleep 1; fsfreeze -u " + mnt + "; }\n" // -u fails if it is not frozen any more
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte(hook), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt, FSType: "ext4"}}, Hooks: dir, Budget: 200 * time.Millisecond, Grace: 100 * time.Millisecond},
+		func(context.Context) error { return nil })
+	if err != nil || rep.Level != format.Application {
+		t.Errorf("%s, %v: %q", rep.Level, err, rep.Why)
 	}
 }

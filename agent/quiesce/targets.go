@@ -44,6 +44,12 @@ func (h host) targets(disks []string) (mounts []Mount, notFrozen []string, err e
 	}
 	var found []target
 	for _, m := range all {
+		if len(m.devices) == 0 {
+			if !m.readOnly {
+				notFrozen = append(notFrozen, fmt.Sprintf("%s on %s may be on any disk, and cannot be frozen", m.fstype, m.point))
+			}
+			continue
+		}
 		on, depth := h.under(m.devices, all, 0)
 		if m.readOnly || !slices.ContainsFunc(on, func(d string) bool { return ours[d] }) {
 			continue
@@ -65,6 +71,9 @@ func (h host) targets(disks []string) (mounts []Mount, notFrozen []string, err e
 var canFreeze = map[string]bool{"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "jfs": true, "nilfs2": true, "gfs2": true,
 	"bcachefs": true}
 
+// pooled are file systems whose source may name a pool, of which it is not known here on what disks it is.
+var pooled = map[string]bool{"zfs": true, "bcachefs": true}
+
 // mount is a file system that is mounted from block devices.
 type mount struct {
 	super    string // major:minor that stat reports of its files
@@ -72,7 +81,7 @@ type mount struct {
 	open     string // where this process can open it
 	fstype   string
 	readOnly bool
-	devices  []string // major:minor
+	devices  []string // major:minor; none: not known
 }
 
 // maxNamespaces bounds how many mount namespaces are looked at.
@@ -130,7 +139,7 @@ func (h host) mountsOf(pid, root string) ([]mount, error) {
 	err = mountinfo.Read(f, func(i mountinfo.Mount) {
 		m := mount{super: i.Device, point: i.Point, open: filepath.Join(root, i.Point), fstype: i.Type,
 			readOnly: mountinfo.HasOption(i.Super, "ro"), devices: h.devices(i.Device, i.Source)}
-		if len(m.devices) > 0 {
+		if len(m.devices) > 0 || pooled[m.fstype] {
 			all = append(all, m)
 		}
 	})

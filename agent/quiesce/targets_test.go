@@ -120,3 +120,28 @@ func TestTargets(t *testing.T) {
 		t.Error("a directory is taken for a disk")
 	}
 }
+
+// TestPooled: a file system of which it is not known on what disks it is counts as one that cannot be frozen.
+func TestPooled(t *testing.T) {
+	roottest.Need(t, "a block device")
+	proc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(proc, "self"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	table := "30 1 0:44 / /pool rw,relatime shared:1 - zfs pool/data rw,xattr\n" +
+		"31 1 0:45 / /old ro,relatime shared:1 - zfs pool/old ro\n" +
+		"32 1 0:46 / /tmp rw shared:1 - tmpfs tmpfs rw\n"
+	if err := os.WriteFile(filepath.Join(proc, "self/mountinfo"), []byte(table), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	img := filepath.Join(proc, "img")
+	if err := os.WriteFile(img, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dev := sh(t, "losetup", "-f", "--show", img)
+	t.Cleanup(func() { sh(t, "losetup", "-d", dev) })
+	mounts, not, err := host{sys: "/sys", proc: proc}.targets([]string{dev})
+	if err != nil || len(mounts) > 0 || len(not) != 1 || !strings.Contains(not[0], "/pool") {
+		t.Errorf("%v, %q, %v", mounts, not, err)
+	}
+}

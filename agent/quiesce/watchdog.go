@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -49,6 +50,7 @@ func startWatchdog(argv []string, mounts []*os.File, limit time.Duration) (*watc
 	// No caller's context: a cancelled run must not kill the process that thaws.
 	cmd := exec.CommandContext(context.Background(), argv[0], args...)
 	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is sent to the agent's group does not end it
 	cmd.ExtraFiles = append([]*os.File{ctlR, readyW}, mounts...)
 	err = cmd.Start()
 	closeAll([]*os.File{ctlR, readyW})

@@ -67,27 +67,33 @@ func TestProve(t *testing.T) {
 func TestProofsWait(t *testing.T) {
 	e := catalogtest.New(t, nil)
 	a, other := e.NewAgent("m"), e.NewAgent("n")
-	last := ""
-	for seed := range uint64(3) {
-		last, _ = a.Replicate(disk("d", seed, 3*chunk, 0, 1))
+	seed := uint64(0)
+	replicate := func(a *catalogtest.Agent) (id string) {
+		seed++
+		id, _ = a.Replicate(disk("d", seed, 3*chunk, 0, 1))
+		e.Tick()
+		return id
 	}
-	other.Replicate(disk("d", 9, 3*chunk, 0, 1))
-	e.Tick()
-	verify := must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: last}))
+	proof := func(packs int) {
+		t.Helper()
+		if j := lease(t, e, "n1"); j == nil || j.Kind != wire.JobProve || len(j.Packs) != packs {
+			t.Errorf("want a proof of %d packs: %+v", packs, j)
+		}
+	}
+	for range 2 {
+		replicate(a)
+	}
+	verify := must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: replicate(a)}))
 	if j := lease(t, e, "n1"); j.ID != verify.ID {
 		t.Errorf("the first job is a %s", j.Kind)
 	}
-	first := lease(t, e, "n1")
-	if first.Kind != wire.JobProve || len(first.Packs) != 3 {
-		t.Errorf("the second job is a %s with %d packs", first.Kind, len(first.Packs))
-	}
-	a.Replicate(disk("d", 4, 3*chunk, 0, 1)) // joins nothing that was begun
-	e.Tick()
-	for i, packs := range []int{1, 1} {
-		if j := lease(t, e, "n1"); j == nil || len(j.Packs) != packs {
-			t.Errorf("job %d: %+v", i, j)
-		}
-	}
+	proof(3)
+	replicate(a) // joins nothing that was begun
+	proof(1)
+	replicate(a) // nor what is another machine's
+	replicate(other)
+	proof(1)
+	proof(1)
 	if j := lease(t, e, "n1"); j != nil {
 		t.Errorf("another job: %+v", j)
 	}

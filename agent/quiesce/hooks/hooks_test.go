@@ -66,3 +66,15 @@ func TestRefusesWritable(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNoSecrets: what the agent was told by its environment is not for hooks.
+func TestNoSecrets(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("OPENMIGRATE_ENROLL_TOKEN", "secret")
+	t.Setenv("MYSQL_OPTIONS", "kept")
+	script(t, dir, "a", "env")
+	ran, err := Set{Dir: dir}.Freeze(t.Context())
+	if err != nil || strings.Contains(ran[0].Output, "secret") || !strings.Contains(ran[0].Output, "MYSQL_OPTIONS=kept") {
+		t.Errorf("%q, %v", ran, err)
+	}
+}
