@@ -32,6 +32,21 @@ func CloseLink(tr track.Tracker, name string) error { return tr.(*tracker).kerne
 // Miss makes it look as if the kernel had skipped the program since the last look.
 func Miss(tr track.Tracker, name string) { tr.(*tracker).meta.Misses[name]-- }
 
+// FailSave makes the tracker unable to keep its state until restore is called.
+func FailSave(tr track.Tracker) (restore func(), err error) {
+	t := tr.(*tracker)
+	closed, err := t.kernel.state.Clone()
+	if err != nil {
+		return nil, err
+	}
+	if err := closed.Close(); err != nil {
+		return nil, err
+	}
+	state := t.kernel.state
+	t.kernel.state = closed
+	return func() { t.kernel.state = state }, nil
+}
+
 // Lose sets a bit that the programs set.
 func Lose(tr track.Tracker, disk string) {
 	t := tr.(*tracker)

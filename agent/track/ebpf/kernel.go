@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -197,15 +198,15 @@ func (k *kernel) meta(instance, boot string) *meta {
 
 // missed looks whether an event may have found every program for it busy on its processor since the last look.
 func (k *kernel) missed(m *meta) (string, error) {
-	delta := map[string]uint64{}
+	now, delta := map[string]uint64{}, map[string]uint64{}
 	for _, name := range programNames {
 		stats, err := k.programs[name].Stats()
 		if err != nil {
 			return "", fmt.Errorf("count what program %s missed: %w", name, err)
 		}
-		delta[name] = stats.RecursionMisses - m.Misses[name]
-		m.Misses[name] = stats.RecursionMisses
+		now[name], delta[name] = stats.RecursionMisses, stats.RecursionMisses-m.Misses[name]
 	}
+	maps.Copy(m.Misses, now) // only when all are known: what is counted here is looked at once
 	// An event that both copies missed is counted by both.
 	delta["rq_complete"] = min(delta["rq_complete"], delta["rq_complete_again"])
 	delete(delta, "rq_complete_again")

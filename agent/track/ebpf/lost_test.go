@@ -172,6 +172,31 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestFlipFails: what an epoch marked is not lost with a flip that fails after it ended the epoch.
+func TestFlipFails(t *testing.T) {
+	d, opts := loop(t, size), instance(t)
+	tr := settled(t, opts, d)
+	defer func() { _ = tr.Close() }()
+	c := begin(t, tr, d)
+	write4K(t, d.Path, 5<<20)
+	restore, err := ebpf.FailSave(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Flip(t.Context()); err == nil {
+		t.Fatal("a flip succeeds that could not keep what it found")
+	}
+	restore()
+	c.Close()
+	m, why := begin(t, tr, d).Changed(d.ID, "base")
+	if m == nil {
+		t.Fatalf("scan: %s", why)
+	}
+	if off, _, err := m.Next(0); err != nil || off != 5<<20 {
+		t.Errorf("the first mark is at %d, %v", off, err)
+	}
+}
+
 // TestDiscard: gigabytes in one request are marked whole.
 func TestDiscard(t *testing.T) {
 	d, opts := loop(t, 6<<30), instance(t)

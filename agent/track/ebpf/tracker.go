@@ -369,16 +369,17 @@ func (t *tracker) flip() (map[string]*track.Marks, map[string]string, error) {
 		t.broken = err
 		return nil, nil, err
 	}
-	lost, err := t.inspect()
-	if err != nil {
-		return nil, nil, err
-	}
+	// Before anything that may fail: the next flip makes these bitmaps those that are marked again.
 	out := map[string]*track.Marks{}
 	for id, d := range t.disks {
 		m := track.NewMarks(d.Size, d.Grain)
 		d.maps[old].drain(d.maps[2], m.Words())
 		trim(m)
 		out[id] = m
+	}
+	lost, err := t.inspect()
+	if err != nil {
+		return nil, nil, err
 	}
 	return out, lost, nil
 }
