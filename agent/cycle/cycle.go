@@ -146,6 +146,7 @@ type disk struct {
 	marks  *track.Marks      // written since the base; nil: all must be read
 	scan   bool              // all was read
 	todo   *track.Marks      // written since it was read last
+	since  *track.Marks      // of these, written since the last flip but one
 	again  []int64           // chunks that must be read whole, because what was known of their blocks was not so
 	root   chunker.ID
 	diff   int64 // bytes of chunks that changed against the parent

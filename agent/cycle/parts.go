@@ -159,6 +159,42 @@ func (p *pipeline) marked(d *disk, m *track.Marks, depth uint8) error {
 	return nil
 }
 
+// each calls f with the bounds of the blocks of a part that are read.
+func (x *part) each(chunkSize int, f func(start, stop int)) {
+	if !x.whole {
+		x.read.Each(chunkSize, f)
+		return
+	}
+	for start := 0; start < x.n; start += chunker.BlockSize {
+		f(start, min(start+chunker.BlockSize, x.n))
+	}
+}
+
+// had returns the blocks of a part that were read ahead and not written since, by number; nil if there are none.
+func (s *span) had(x *part) map[int][]byte {
+	a := s.ahead[x.index]
+	if a == nil {
+		return nil
+	}
+	off, n := s.d.layout.Extent(x.index)
+	written := markedBlocks(s.d.since, off, n)
+	blocks := map[int][]byte{}
+	for i := range a.parts {
+		y := &a.parts[i]
+		if y.index != x.index {
+			continue
+		}
+		at := y.off
+		y.each(s.d.layout.ChunkSize, func(start, stop int) {
+			if !written.Get(start / chunker.BlockSize) {
+				blocks[start/chunker.BlockSize] = a.raw[at : at+stop-start]
+			}
+			at += stop - start
+		})
+	}
+	return blocks
+}
+
 // stretch is a read: n bytes of the disk at off, to the place at in the buffer.
 type stretch struct {
 	off   int64
@@ -180,17 +216,22 @@ func (s *span) fillParts() error {
 		x := &s.parts[i]
 		off, _ := s.d.layout.Extent(x.index)
 		end = x.off + x.n
-		if x.whole {
+		s.raw = s.raw[:end]
+		had := s.had(x)
+		if x.whole && had == nil {
 			add(off, x.off, x.n)
 			continue
 		}
 		at := x.off
-		x.read.Each(s.d.layout.ChunkSize, func(start, stop int) {
-			add(off+int64(start), at, stop-start)
+		x.each(s.d.layout.ChunkSize, func(start, stop int) {
+			if b := had[start/chunker.BlockSize]; b != nil {
+				copy(s.raw[at:], b[:stop-start])
+			} else {
+				add(off+int64(start), at, stop-start)
+			}
 			at += stop - start
 		})
 	}
-	s.raw = s.raw[:end]
 	if len(reads) == 1 {
 		return s.readAt(reads[0])
 	}

@@ -171,11 +171,12 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 			all = false
 			continue
 		}
-		if d.todo != nil {
-			m.Union(d.todo)
+		d.since = m
+		if d.todo == nil {
+			d.todo = track.NewMarks(m.Size(), m.Grain())
 		}
-		d.takeAgain(m)
-		d.todo = m
+		d.todo.Union(m)
+		d.takeAgain(d.todo)
 	}
 	return all, nil
 }
@@ -223,6 +224,11 @@ func (r *run) freeze(p *pipeline) error {
 	if err != nil {
 		return err
 	}
+	ahead, err := r.readAhead(p.ctx, room)
+	if err != nil {
+		room.giveBack(0)
+		return err
+	}
 	var spans []*span
 	inside := func(ctx context.Context, all bool) error {
 		r.instant = time.Now()
@@ -230,21 +236,13 @@ func (r *run) freeze(p *pipeline) error {
 		if _, err := r.flip(ctx); err != nil {
 			return err
 		}
-		room.reset()
 		if spans, err = r.spans(room); err != nil {
 			return err
 		}
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(frozenReads)
 		for _, s := range spans {
-			group.Go(func() error {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return s.fill()
-			})
+			s.ahead = ahead[s.d]
 		}
-		if err := group.Wait(); err != nil || all {
+		if err := fillAll(ctx, spans); err != nil || all {
 			return err
 		}
 		return r.still(p.ctx)
@@ -272,6 +270,46 @@ func (r *run) freeze(p *pipeline) error {
 		}
 	}
 	return nil
+}
+
+// readAhead reads what is left before the freeze, so that only what is written meanwhile must be read within it. It returns by disk and chunk where that is; nothing
+// where it would take more than half of the room.
+func (r *run) readAhead(ctx context.Context, room *room) (map[*disk]map[int64]*span, error) {
+	if r.left() > frozenBytes*3/8 {
+		return nil, nil
+	}
+	spans, err := r.spans(room)
+	if err != nil {
+		return nil, err
+	}
+	if err := fillAll(ctx, spans); err != nil {
+		return nil, err
+	}
+	ahead := map[*disk]map[int64]*span{}
+	for _, s := range spans {
+		if ahead[s.d] == nil {
+			ahead[s.d] = map[int64]*span{}
+		}
+		for i := range s.parts {
+			ahead[s.d][s.parts[i].index] = s
+		}
+	}
+	return ahead, nil
+}
+
+// fillAll reads spans, several at once.
+func fillAll(ctx context.Context, spans []*span) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(frozenReads)
+	for _, s := range spans {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return s.fill()
+		})
+	}
+	return group.Wait()
 }
 
 // still fails with errWritten if anything was written since the last flip. What was is read again.
