@@ -123,7 +123,7 @@ func (r *run) converge(p *pipeline) error {
 			}
 			left = r.left()
 		}
-		if left <= frozenBytes/2 && (left <= quickBytes || left > last/2) || left <= frozenBytes*3/4 && r.passes == maxPasses {
+		if left <= aheadBytes && (left <= quickBytes || left > last/2) || left <= frozenBytes*3/4 && r.passes == maxPasses {
 			err := r.freeze(p)
 			if errors.Is(err, ErrNotFrozen) {
 				r.fuzzy("%v", err)
@@ -211,6 +211,9 @@ func chunkBytes(m *track.Marks, l chunker.Layout) int64 {
 	return n
 }
 
+// aheadBytes is how much is read ahead of a freeze at most. It is in memory twice, and there must be room for what is written meanwhile.
+const aheadBytes = frozenBytes * 7 / 16
+
 // quickBytes is so little that reading it takes no time to speak of: another pass before the freeze would not shorten it.
 const quickBytes = 2 << 20
 
@@ -273,9 +276,9 @@ func (r *run) freeze(p *pipeline) error {
 }
 
 // readAhead reads what is left before the freeze, so that only what is written meanwhile must be read within it. It returns by disk and chunk where that is; nothing
-// where it would take more than half of the room.
+// where that would take more than its part of the room.
 func (r *run) readAhead(ctx context.Context, room *room) (map[*disk]map[int64]*span, error) {
-	if r.left() > frozenBytes*3/8 {
+	if r.left() > aheadBytes {
 		return nil, nil
 	}
 	spans, err := r.spans(room)
