@@ -194,8 +194,6 @@ func (b *Buffers) borrow(ctx context.Context) (*room, error) {
 	return m, nil
 }
 
-func (m *room) reset() { clear(m.used) }
-
 // take returns n bytes at an address that suits direct reads, or nil when there is no room left.
 func (m *room) take(n int) []byte {
 	for i, p := range m.parts {
