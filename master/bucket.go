@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"time"
@@ -28,12 +29,13 @@ type bucket struct {
 	host   string // host:port that agents may talk to
 	ca     []byte // DER; nil: the system's authorities are enough
 	s3     *s3store.Store
+	signs  *s3store.Store // for the address under which others reach it; talks to nobody
 	server *builtin.Server
 }
 
 // access is what built-in staging is reached with. It is kept, so that signed URLs and assignments outlive a restart.
 type access struct {
-	Address   string `json:"address"`
+	Address   string `json:"address"` // that it listens on; its port stays when the host changes
 	SecretKey string `json:"secret_key"`
 }
 
@@ -60,6 +62,10 @@ func openBucket(ctx context.Context, conf Config, authority *ca.CA) (*bucket, er
 		b.close()
 		return nil, err
 	}
+	if b.signs, err = s3store.New(b.public(o, conf)); err != nil {
+		b.close()
+		return nil, err
+	}
 	if err := b.probe(ctx, conf.Log); err != nil {
 		b.close()
 		return nil, err
@@ -68,9 +74,22 @@ func openBucket(ctx context.Context, conf Config, authority *ca.CA) (*bucket, er
 		b.close()
 		return nil, err
 	}
-	b.Signer = b.s3
+	b.Signer = b.signs
 	b.Store = retry.New(b.s3, nil)
 	return b, nil
+}
+
+// public is o with the endpoint that agents and nodes are told of: built-in staging goes by the same name as the master does, which this
+// machine itself need not be able to reach.
+func (b *bucket) public(o s3store.Options, conf Config) s3store.Options {
+	if b.server == nil {
+		return o
+	}
+	address := b.server.Address()
+	if _, port, err := net.SplitHostPort(address); err == nil {
+		o.Endpoint = "https://" + net.JoinHostPort(serverNames(conf.Names, address)[0], port)
+	}
+	return o
 }
 
 // authorityOf is the CA, as DER, that agents must trust for staging beside their system's.
@@ -101,7 +120,7 @@ func (b *bucket) probe(ctx context.Context, log *slog.Logger) error {
 		log.Warn("staging does not enforce all that it should: an agent that was taken over could write over its own packs",
 			"conditional_put", can.IfAbsent, "signed_checksum", can.SignedChecksum, "signed_size", can.SignedSize)
 	}
-	signed, err := b.s3.SignGet(ctx, "probe", time.Minute)
+	signed, err := b.signs.SignGet(ctx, "probe", time.Minute)
 	if err != nil {
 		return err
 	}
@@ -122,22 +141,22 @@ func (b *bucket) startBuiltin(ctx context.Context, conf Config, authority *ca.CA
 	if err != nil {
 		return s3store.Options{}, err
 	}
-	certFile, keyFile := conf.DataDir+"/ca/staging.pem", conf.DataDir+"/ca/staging.key"
-	if err := authority.WriteServer(certFile, keyFile, "127.0.0.1", "localhost", "::1"); err != nil {
+	listen, err := stagingListen(conf, acc.Address)
+	if err != nil {
 		return s3store.Options{}, err
 	}
-	config := builtin.Config{Root: dir, Address: acc.Address, CertFile: certFile, KeyFile: keyFile, AccessKey: builtinUser, SecretKey: acc.SecretKey}
+	certFile, keyFile := conf.DataDir+"/ca/staging.pem", conf.DataDir+"/ca/staging.key"
+	if err := authority.WriteServer(certFile, keyFile, serverNames(conf.Names, listen)...); err != nil {
+		return s3store.Options{}, err
+	}
+	config := builtin.Config{Root: dir, Address: listen, CertFile: certFile, KeyFile: keyFile, AccessKey: builtinUser, SecretKey: acc.SecretKey}
 	if b.server, err = builtin.Start(ctx, builtin.StartOptions{
 		Config: config, Args: conf.ServeStaging, CA: authority.Certificate().Raw, Bucket: builtinBucket, Log: os.Stderr,
 	}); err != nil {
 		return s3store.Options{}, err
 	}
-	if acc.Address == "" {
-		u, err := url.Parse(b.server.S3.Endpoint)
-		if err != nil {
-			return s3store.Options{}, fmt.Errorf("built-in staging: %w", err)
-		}
-		acc.Address = u.Host
+	if address := b.server.Address(); acc.Address != address {
+		acc.Address = address
 		j, err := json.Marshal(acc)
 		if err == nil {
 			err = durable.WriteFile(conf.DataDir+"/keys/staging.json", j, 0o600)
@@ -147,6 +166,27 @@ func (b *bucket) startBuiltin(ctx context.Context, conf Config, authority *ca.CA
 		}
 	}
 	return b.server.S3, nil
+}
+
+// stagingListen is where built-in staging listens: where the operator wants it, else on the host that the master listens on. A port that was
+// chosen at the first start stays.
+func stagingListen(conf Config, kept string) (string, error) {
+	listen := conf.StagingListen
+	if listen == "" {
+		host, _, err := net.SplitHostPort(conf.Listen)
+		if err != nil {
+			return "", fmt.Errorf("start staging: %w", err)
+		}
+		listen = net.JoinHostPort(host, "0")
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", fmt.Errorf("start staging: %w", err)
+	}
+	if _, was, err := net.SplitHostPort(kept); err == nil && port == "0" {
+		port = was
+	}
+	return net.JoinHostPort(host, port), nil
 }
 
 // builtinAccess reads how built-in staging is reached, or makes new keys.
@@ -177,8 +217,10 @@ func randomText(n int) string {
 }
 
 func (b *bucket) close() {
-	if b.s3 != nil {
-		b.s3.Close()
+	for _, s := range []*s3store.Store{b.s3, b.signs} {
+		if s != nil {
+			s.Close()
+		}
 	}
 	if b.server != nil {
 		b.server.Close()

@@ -35,13 +35,14 @@ import (
 
 // Config says how a master runs.
 type Config struct {
-	DataDir      string
-	Listen       string   // host:port; port 0 chooses one
-	Names        []string // further names and addresses under which agents reach it; the first goes into tokens
-	Staging      string   // s3:// URL; empty: built-in staging in DataDir
-	RecoveryKey  string   // file; opens the project's keys when DataDir/keys is lost
-	ServeStaging []string // arguments with which this program serves built-in staging
-	Log          *slog.Logger
+	DataDir       string
+	Listen        string   // host:port; port 0 chooses one
+	Names         []string // further names and addresses under which agents reach it; the first goes into tokens
+	Staging       string   // s3:// URL; empty: built-in staging in DataDir
+	StagingListen string   // host:port of built-in staging; empty: Listen's host; port 0 or empty: one is chosen, and kept
+	RecoveryKey   string   // file; opens the project's keys when DataDir/keys is lost
+	ServeStaging  []string // arguments with which this program serves built-in staging
+	Log           *slog.Logger
 }
 
 // loop intervals.

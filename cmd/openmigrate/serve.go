@@ -28,8 +28,8 @@ import (
 )
 
 type serveOptions struct {
-	dataDir, listen, staging, recoveryKey string
-	names                                 []string
+	dataDir, listen, staging, stagingListen, recoveryKey string
+	names                                                []string
 }
 
 func (o *serveOptions) flags(c *cobra.Command) {
@@ -37,8 +37,9 @@ func (o *serveOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.dataDir, "data-dir", "", "folder for keys, store and built-in staging (needed)")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7443", "host:port to serve on; port 0 chooses one")
 	f.StringVar(&o.staging, "staging", "", "s3://bucket/prefix?endpoint=https://host:port (credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); default: built-in")
+	f.StringVar(&o.stagingListen, "staging-listen", "", "host:port on which built-in staging is served to agents and nodes (default: the host of --listen, and a port that is chosen once)")
 	f.StringVar(&o.recoveryKey, "recovery-key", "", "file with the offline recovery key, when the data directory was lost")
-	f.StringSliceVar(&o.names, "name", nil, "host name or address under which agents reach this master; again for each, the first goes into tokens")
+	f.StringSliceVar(&o.names, "name", nil, "host name or address under which agents reach this master and built-in staging; again for each, the first goes into tokens")
 }
 
 // config checks what can be before anything is made.
@@ -49,12 +50,20 @@ func (o *serveOptions) config(log *slog.Logger) (ctl.Config, error) {
 	if _, _, err := net.SplitHostPort(o.listen); err != nil {
 		return ctl.Config{}, cli.Usagef("--listen %q: want host:port", o.listen)
 	}
+	if o.stagingListen != "" {
+		if _, _, err := net.SplitHostPort(o.stagingListen); err != nil {
+			return ctl.Config{}, cli.Usagef("--staging-listen %q: want host:port", o.stagingListen)
+		}
+		if o.staging != "" {
+			return ctl.Config{}, cli.Usagef("--staging-listen is for built-in staging: leave out --staging or --staging-listen")
+		}
+	}
 	if o.staging != "" {
 		if _, err := s3store.ParseURL(o.staging); err != nil {
 			return ctl.Config{}, cli.Usagef("--staging: %w", err)
 		}
 	}
-	return ctl.Config{DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, RecoveryKey: o.recoveryKey,
+	return ctl.Config{DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
 		ServeStaging: []string{"serve-staging"}, Log: log}, nil
 }
 
@@ -76,7 +85,11 @@ func newDev(a *app) *cobra.Command {
 		Long: `Run master, built-in staging and one hydrator in one process. When it is ready it writes D/env:
 
   . D/env; export OPENMIGRATE_URL OPENMIGRATE_CA_FILE OPENMIGRATE_TOKEN
-  openmigrate-agent run --master $OPENMIGRATE_URL --token $OPENMIGRATE_ENROLL_TOKEN --state-dir S --disk disk.img`,
+  openmigrate-agent run --master $OPENMIGRATE_URL --token $OPENMIGRATE_ENROLL_TOKEN --state-dir S --disk disk.img
+
+To serve other machines, say where to listen and under which name they reach it:
+
+  openmigrate dev --data-dir D --listen 0.0.0.0:7443 --staging-listen 0.0.0.0:7444 --name master.example.com`,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), a, o, true) }}
 	o.flags(c)
 	return c

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,6 +84,7 @@ type Lab struct {
 	Addr  string   // the master's
 	env   []string // that the master wrote
 	extra []string // for the programs
+	name  string
 
 	procs map[string]*Proc
 }
@@ -91,6 +93,7 @@ type Lab struct {
 type Options struct {
 	Env     []string         // further environment for the programs
 	Args    []string         // further flags of `openmigrate master`
+	Name    string           // under which agents elsewhere reach master and staging; the CLI goes to Lab.Addr all the same
 	Prepare func(dir string) // is called before anything starts
 }
 
@@ -103,7 +106,7 @@ func New(t testing.TB) *Lab {
 // NewWith is New with options.
 func NewWith(t testing.TB, o Options) *Lab {
 	t.Helper()
-	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), extra: o.Env, procs: map[string]*Proc{}}
+	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), extra: o.Env, name: o.Name, procs: map[string]*Proc{}}
 	if o.Prepare != nil {
 		o.Prepare(l.Dir)
 	}
@@ -139,6 +142,9 @@ func (l *Lab) StartMaster(args ...string) {
 	l.t.Helper()
 	envFile := l.Path("master/env")
 	_ = os.Remove(envFile)
+	if l.name != "" {
+		args = append(slices.Clone(args), "--name", l.name)
+	}
 	p := l.start("master", "openmigrate", append([]string{"master", "--data-dir", l.Path("master"), "--listen", l.Addr}, args...)...)
 	l.Eventually(90*time.Second, "master is ready", func() error {
 		if p.Exited() {
@@ -156,6 +162,9 @@ func (l *Lab) StartMaster(args ...string) {
 	for s := bufio.NewScanner(f); s.Scan(); {
 		line := strings.TrimPrefix(strings.TrimSpace(s.Text()), "export ")
 		if name, value, ok := strings.Cut(line, "="); ok {
+			if name == "OPENMIGRATE_URL" && l.name != "" {
+				value = "https://" + l.Addr
+			}
 			l.env = append(l.env, name+"="+strings.Trim(value, "'\""))
 		}
 	}

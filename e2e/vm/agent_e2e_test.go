@@ -29,18 +29,16 @@ const unneeded = "/usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18
 	"/lib/modules/*/kernel/drivers/net/wireless /lib/modules/*/kernel/drivers/net/ethernet /lib/modules/*/kernel/drivers/infiniband"
 
 func replicate(t *testing.T, recipe Recipe) {
-	l := lab.New(t)
+	l := lab.NewWith(t, lab.Options{Name: HostAddr})
 	master, staging := portOf(t, l.Addr), portOf(t, stagingAddr(t, l))
 	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}})
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	ctx := limit(t)
-	m.Forward(ctx, master)
-	m.Forward(ctx, staging)
 	m.Shell(ctx, "rm -rf "+unneeded+"; echo 'from the source' >/root/marker; sync")
 	if err := m.Put(ctx, filepath.Join(l.Bin, "openmigrate-agent"), "/usr/local/sbin/openmigrate-agent", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m.Shell(ctx, "systemd-run --quiet --unit=openmigrate-agent openmigrate-agent run --master "+l.Env("OPENMIGRATE_URL")+
+	m.Shell(ctx, "systemd-run --quiet --unit=openmigrate-agent openmigrate-agent run"+
 		" --token '"+l.Token("agent")+"' --name vm1 --disk /dev/sda")
 	l.Eventually(2*time.Minute, "agent enrolled", func() error {
 		var list []struct{ ID string }

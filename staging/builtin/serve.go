@@ -17,7 +17,7 @@ const healthPath = "/openmigrate-health"
 // Config is what the child needs; it comes through a pipe, since arguments and environment can be read by others.
 type Config struct {
 	Root      string // existing directory, absolute
-	Address   string // "127.0.0.1:port"
+	Address   string // host:port to listen on; an empty or unspecified host: on every address
 	CertFile  string
 	KeyFile   string
 	AccessKey string

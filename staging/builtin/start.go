@@ -19,7 +19,7 @@ import (
 
 // StartOptions say how the child runs.
 type StartOptions struct {
-	Config           // Address may be "": a free loopback port is chosen and kept
+	Config           // Address may be "" (a loopback address) and may have port 0: a free port is chosen and kept
 	Args   []string  // of this program, that lead it to ServeFrom(stdin)
 	CA     []byte    // DER, that CertFile descends from
 	Bucket string    // made when missing
@@ -28,7 +28,8 @@ type StartOptions struct {
 
 // Server is a running child, started again whenever it ends.
 type Server struct {
-	S3     s3store.Options // how to reach it
+	S3     s3store.Options // how to reach it from this machine
+	addr   string
 	cancel context.CancelFunc
 	done   chan struct{}
 	pid    atomic.Int64
@@ -37,25 +38,53 @@ type Server struct {
 // PID is the process id of the child, 0 while none runs.
 func (s *Server) PID() int { return int(s.pid.Load()) }
 
+// Address is the host:port on which it listens.
+func (s *Server) Address() string { return s.addr }
+
+// freePort chooses a port where address has none.
+func freePort(ctx context.Context, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != "0" {
+		return address, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", err
+	}
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	return net.JoinHostPort(host, port), errors.Join(err, l.Close())
+}
+
+// reach is where this machine reaches a server that listens on address.
+func reach(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host = "127.0.0.1"; ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // Start runs the server and returns once its bucket can be used. Close ends it.
 func Start(ctx context.Context, o StartOptions) (*Server, error) {
 	if o.Address == "" {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("start staging: %w", err)
-		}
-		o.Address = l.Addr().String()
-		if err := l.Close(); err != nil {
-			return nil, fmt.Errorf("start staging: %w", err)
-		}
+		o.Address = "127.0.0.1:0"
+	}
+	var err error
+	if o.Address, err = freePort(ctx, o.Address); err != nil {
+		return nil, fmt.Errorf("start staging: %w", err)
 	}
 	config, err := json.Marshal(o.Config)
 	if err != nil {
 		return nil, fmt.Errorf("start staging: %w", err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Server{cancel: cancel, done: make(chan struct{}), S3: s3store.Options{
-		Endpoint: "https://" + o.Address, Bucket: o.Bucket, CA: o.CA, AccessKey: o.AccessKey, SecretKey: o.SecretKey,
+	s := &Server{addr: o.Address, cancel: cancel, done: make(chan struct{}), S3: s3store.Options{
+		Endpoint: "https://" + reach(o.Address), Bucket: o.Bucket, CA: o.CA, AccessKey: o.AccessKey, SecretKey: o.SecretKey,
 	}}
 	failed := make(chan error, 1)
 	go s.supervise(run, o, config, failed)
