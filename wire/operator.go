@@ -53,6 +53,8 @@ type MachineInfo struct {
 	Replication   string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected
 	Reason        string        `json:"reason,omitempty"` // why it is not better
 	NextStep      string        `json:"next_step"`        // with the command to call, or "none"
+	Life          string        `json:"life"`             // not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back
+	LifeStep      string        `json:"life_step"`        // what to do next about it, or "none"
 	RPO           RPOInfo       `json:"rpo"`
 	Created       time.Time     `json:"created"`
 	LastSeen      time.Time     `json:"last_seen"`

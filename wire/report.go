@@ -13,6 +13,7 @@ type Report struct {
 	Progress *Progress    `json:"progress,omitempty"`
 	Disks    []DiskReport `json:"disks,omitempty"` // empty: as it was said last
 	Cycle    *CycleReport `json:"cycle,omitempty"` // the last that made a restpoint; nil: as it was said last
+	Hold     *HoldReport  `json:"hold,omitempty"`  // nil: as it was said last
 }
 
 // DiskReport says by which means a disk is replicated, and why not by better ones.

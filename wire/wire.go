@@ -5,7 +5,10 @@
 // disk has millions. Agents and nodes show a client certificate of the master's CA; people's tools a bearer token.
 package wire
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Paths. {…} are http.ServeMux wildcards.
 const (
@@ -124,6 +127,7 @@ type Assignment struct {
 	Consistency  string   `json:"consistency,omitempty"` // wanted: fuzzy, crash, filesystem, application
 	StagingHosts []string `json:"staging_hosts"`         // host:port that data may go to; nothing else
 	StagingCA    []byte   `json:"staging_ca,omitempty"`  // DER of a CA to trust for them, beside the system's
+	Hold         *Hold    `json:"hold,omitempty"`        // a cutover's last restpoint; nil: none, and what was held is let go
 }
 
 // Window is a daily span of time in UTC in which data may be sent; From > To goes over midnight.
@@ -180,6 +184,7 @@ type Progress struct {
 	Packs   int64  `json:"packs"`
 	Chunks  int64  `json:"chunks"`
 	Message string `json:"message,omitempty"`
+	Views   []View `json:"views,omitempty"` // of a serve job that is ready: one for each disk
 }
 
 // PackAnnounce asks for the right to PUT one pack.
@@ -213,8 +218,9 @@ type Failure struct {
 
 // LeaseRequest asks for work. Kinds lists what this node can do.
 type LeaseRequest struct {
-	Kinds []string `json:"kinds"`
-	Wait  Duration `json:"wait"`
+	Kinds     []string `json:"kinds"`
+	Providers []string `json:"providers,omitempty"` // names of the providers whose volumes this node can write
+	Wait      Duration `json:"wait"`
 }
 
 // Job kinds.
@@ -223,22 +229,59 @@ const (
 	JobVerify  = "verify"  // read all of Restpoint, check every id
 	JobHydrate = "hydrate" // Restpoint's Disk onto Target, a volume of the node
 	JobExport  = "export"  // the same, held by the CLI
+	JobInspect = "inspect" // look at Restpoint through a view: can Convert make it start? Nothing is written
+	JobConvert = "convert" // make the system on Volumes start on Convert's platform
+	JobServe   = "serve"   // serve Restpoint's disks to a provider until the job is cancelled; Progress.Views says where
 )
+
+// CodeRefused is the Failure.Code of inspect and convert jobs that found a machine which cannot be converted; nothing was changed.
+const CodeRefused = "refused"
+
+// Volume is a volume of a provider as a node reaches it. Exactly one of Path and Serial is set.
+type Volume struct {
+	ID     string `json:"id"`               // at the provider; the node keeps its journal under this name
+	Path   string `json:"path,omitempty"`   // a raw file on the node's host, within a folder that the node was told to trust
+	Serial string `json:"serial,omitempty"` // of a disk of the node's host
+	Size   int64  `json:"size"`             // bytes; at least the disk's
+}
+
+// Conversion is what a machine is converted for: hydrator/convert.Target in the words of the wire.
+type Conversion struct {
+	Platform string       `json:"platform"`           // kvm, ec2, gcp, azure, vmware
+	Disk     string       `json:"disk,omitempty"`     // the kind of disk, as hydrator/convert's table names it
+	Firmware string       `json:"firmware,omitempty"` // bios, uefi; empty: whichever the machine can start from
+	NICs     []ConvertNIC `json:"nics,omitempty"`     // those with a fixed address; all others use DHCP
+	Mark     *CopyMark    `json:"mark,omitempty"`     // written into the copy
+}
+
+// ConvertNIC is a network card with a fixed address.
+type ConvertNIC struct {
+	MAC string `json:"mac"`
+	LaunchAddress
+}
+
+// View is where a provider finds a disk that a serve job shows.
+type View struct {
+	Socket string `json:"socket"` // an NBD server's unix socket on the node's host
+	Export string `json:"export"`
+}
 
 // Job is work with a lease.
 type Job struct {
-	ID           string     `json:"id"`
-	Kind         string     `json:"kind"`
-	Project      string     `json:"project"`
-	Keys         []byte     `json:"keys"`
-	Restpoint    *Restpoint `json:"restpoint,omitempty"`
-	Disk         *int       `json:"disk,omitempty"`  // number; nil: all
-	Packs        []JobPack  `json:"packs,omitempty"` // prove
-	Target       string     `json:"target,omitempty"`
-	Overwrite    bool       `json:"overwrite,omitempty"`
-	StagingHosts []string   `json:"staging_hosts"`
-	StagingCA    []byte     `json:"staging_ca,omitempty"`
-	Lease        JobLease   `json:"lease"`
+	ID           string      `json:"id"`
+	Kind         string      `json:"kind"`
+	Project      string      `json:"project"`
+	Keys         []byte      `json:"keys"`
+	Restpoint    *Restpoint  `json:"restpoint,omitempty"`
+	Disk         *int        `json:"disk,omitempty"`  // number; nil: all
+	Packs        []JobPack   `json:"packs,omitempty"` // prove
+	Target       string      `json:"target,omitempty"`
+	Volumes      []Volume    `json:"volumes,omitempty"` // hydrate: one, in place of Target; convert: all, in the order of the machine's disks
+	Convert      *Conversion `json:"convert,omitempty"` // inspect, convert
+	Overwrite    bool        `json:"overwrite,omitempty"`
+	StagingHosts []string    `json:"staging_hosts"`
+	StagingCA    []byte      `json:"staging_ca,omitempty"`
+	Lease        JobLease    `json:"lease"`
 }
 
 // JobPack names a pack and its size.
@@ -286,10 +329,11 @@ type Damage struct {
 
 // JobResult is what a job found.
 type JobResult struct {
-	Chunks  int64  `json:"chunks"`  // checked or written
-	Bytes   int64  `json:"bytes"`   // raw bytes of them
-	Fetched int64  `json:"fetched"` // bytes read from staging
-	Written int64  `json:"written"`
-	Damaged int64  `json:"damaged"`
-	Message string `json:"message,omitempty"`
+	Chunks  int64           `json:"chunks"`  // checked or written
+	Bytes   int64           `json:"bytes"`   // raw bytes of them
+	Fetched int64           `json:"fetched"` // bytes read from staging
+	Written int64           `json:"written"`
+	Damaged int64           `json:"damaged"`
+	Message string          `json:"message,omitempty"`
+	Report  json.RawMessage `json:"report,omitempty"` // inspect: hydrator/convert.System; convert: its Report; at most MaxConvertReport bytes
 }
