@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func TestExport(t *testing.T) {
 		t.Fatalf("%+v, %v, progress shown %d times", res, err, shown)
 	}
 	mustHold(t, path, img)
-	if done, failed := w.Ended(); len(done) != 1 || done[0] != res || len(failed) != 0 {
+	if done, failed := w.Ended(); len(done) != 1 || !reflect.DeepEqual(done[0], res) || len(failed) != 0 {
 		t.Errorf("the master was told %+v, %+v", done, failed)
 	}
 	full := filepath.Join(t.TempDir(), "full")
