@@ -22,7 +22,7 @@ bin/%: $(GO_SOURCES)
 
 test: build ## all tests with the race detector (root: block devices; sets up what it needs)
 	scripts/setup test
-	CGO_ENABLED=1 go test -race -timeout 40m ./...
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
 e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
 	scripts/setup e2e
