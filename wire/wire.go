@@ -268,20 +268,22 @@ type View struct {
 
 // Job is work with a lease.
 type Job struct {
-	ID           string      `json:"id"`
-	Kind         string      `json:"kind"`
-	Project      string      `json:"project"`
-	Keys         []byte      `json:"keys"`
-	Restpoint    *Restpoint  `json:"restpoint,omitempty"`
-	Disk         *int        `json:"disk,omitempty"`  // number; nil: all
-	Packs        []JobPack   `json:"packs,omitempty"` // prove
-	Target       string      `json:"target,omitempty"`
-	Volumes      []Volume    `json:"volumes,omitempty"` // hydrate: one, in place of Target; convert: all, in the order of the machine's disks
-	Convert      *Conversion `json:"convert,omitempty"` // inspect, convert
-	Overwrite    bool        `json:"overwrite,omitempty"`
-	StagingHosts []string    `json:"staging_hosts"`
-	StagingCA    []byte      `json:"staging_ca,omitempty"`
-	Lease        JobLease    `json:"lease"`
+	ID        string      `json:"id"`
+	Kind      string      `json:"kind"`
+	Project   string      `json:"project"`
+	Keys      []byte      `json:"keys"`
+	Restpoint *Restpoint  `json:"restpoint,omitempty"`
+	Disk      *int        `json:"disk,omitempty"`  // number; nil: all
+	Packs     []JobPack   `json:"packs,omitempty"` // prove
+	Target    string      `json:"target,omitempty"`
+	Volumes   []Volume    `json:"volumes,omitempty"` // hydrate: one, in place of Target; convert: all, in the order of the machine's disks
+	Convert   *Conversion `json:"convert,omitempty"` // inspect: checked for it; convert; serve: the view is converted
+	// Provider owns Volumes, or uses what a serve job shows: only a node that names it in its LeaseRequest gets the job.
+	Provider     string   `json:"provider,omitempty"`
+	Overwrite    bool     `json:"overwrite,omitempty"`
+	StagingHosts []string `json:"staging_hosts"`
+	StagingCA    []byte   `json:"staging_ca,omitempty"`
+	Lease        JobLease `json:"lease"`
 }
 
 // JobPack names a pack and its size.
