@@ -50,7 +50,7 @@ type Whoami struct {
 type MachineInfo struct {
 	ID            string        `json:"id"`
 	Name          string        `json:"name"`
-	Replication   string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected
+	Replication   string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected, held
 	Reason        string        `json:"reason,omitempty"` // why it is not better
 	NextStep      string        `json:"next_step"`        // with the command to call, or "none"
 	Life          string        `json:"life"`             // not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back

@@ -41,5 +41,6 @@ func (c *Catalog) Assignment(ctx context.Context, id string, version uint64, wai
 		Consistency:  m.Policy.Consistency,
 		StagingHosts: c.opt.StagingHosts,
 		StagingCA:    c.opt.StagingCA,
+		Hold:         m.Hold,
 	}, true, nil
 }

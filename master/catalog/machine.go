@@ -65,6 +65,10 @@ type Machine struct {
 	Sync  string     `json:"sync,omitempty"`  // id of the wish that is open
 	Syncs []SyncDone `json:"syncs,omitempty"` // the last that were fulfilled, oldest first
 
+	Hold       *wire.Hold      `json:"hold,omitempty"`       // a cutover's; nil: none. Set by SetHold alone
+	HoldSince  time.Time       `json:"hold_since,omitzero"`  // when the last hold was set
+	HoldReport wire.HoldReport `json:"hold_report,omitzero"` // what the agent said last of the hold that was set last; its State is empty until it has
+
 	Report      wire.Report  `json:"report"`                // the last, without its events, and what earlier ones said of disks and cycles
 	Failure     string       `json:"failure,omitempty"`     // of the last cycle; empty: it made a restpoint
 	Unconverged int          `json:"unconverged,omitempty"` // cycles in a row that reached no one instant

@@ -52,6 +52,9 @@ func (c *Catalog) RequestSync(ctx context.Context, id string) (string, error) {
 		if m.Paused {
 			return conflict("machine %s is paused", m.Name).WithNext("resume it first: openmigrate machines resume " + m.Name)
 		}
+		if m.Hold != nil {
+			return m.admitsSession(sync)
+		}
 		m.Sync = sync
 		return nil
 	})

@@ -18,6 +18,7 @@ const (
 	Rescanning   = "rescanning"   // the base was lost: all is read and offered again
 	Paused       = "paused"       //
 	Disconnected = "disconnected" // the agent was not heard of for three minutes
+	Held         = "held"         // for a cutover, or its copy serves in its place
 )
 
 const (
@@ -35,13 +36,17 @@ const (
 // is decided by it. Because an RPO grows from restpoint to restpoint and falls with each, the one that is predicted counts as well: a
 // machine whose cycles take too long stays lagging between them (see late).
 //
-//	enrolled → initial-sync → protected ⇄ lagging ⇄ stalled; beside them rescanning, paused, disconnected
+//	enrolled → initial-sync → protected ⇄ lagging ⇄ stalled; beside them rescanning, paused, disconnected, held
 func (m *Machine) Replication(now time.Time) string {
 	switch {
-	case m.Paused:
+	case m.off():
+		return Held
+	case m.Paused && !m.held():
 		return Paused
 	case now.Sub(m.LastSeen) > disconnectedAfter:
 		return Disconnected
+	case m.held():
+		return Held
 	case m.LastRestpoint == "" && m.Session != "":
 		return InitialSync
 	case m.LastRestpoint == "":
@@ -99,7 +104,9 @@ func (m *Machine) diagnose(s *Standing, now time.Time) {
 		say("enrol it again with a token of 'openmigrate tokens enroll', or: openmigrate machines rm "+m.Name, "its agent was shut out")
 	case m.Frozen != "":
 		say("find the second agent that uses this identity and stop it, then: openmigrate machines unfreeze "+m.Name, "%s", m.Frozen)
-	case m.Paused:
+	case m.Hold != nil && s.State != Disconnected:
+		s.NextStep, s.Reason = m.diagnoseHold()
+	case m.Paused && m.Hold == nil:
 		say("openmigrate machines resume "+m.Name, "it was paused")
 	case s.State == Disconnected:
 		say("on its host: openmigrate-agent status; it must run and reach this master", "its agent was not heard of for %s", roughly(now.Sub(m.LastSeen)))

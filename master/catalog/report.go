@@ -6,6 +6,7 @@ import "github.com/openmigrate/openmigrate/wire"
 func (m *Machine) takeReport(r *wire.Report) {
 	was := m.Report
 	m.Report = wire.Report{State: cut(r.State), Message: cut(r.Message), Disks: was.Disks, Cycle: was.Cycle}
+	m.takeHold(r.Hold)
 	if p := r.Progress; p != nil {
 		kept := *p
 		kept.Phase, kept.Message = cut(p.Phase), cut(p.Message)

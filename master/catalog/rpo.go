@@ -153,6 +153,9 @@ func (m *Machine) Standing(now time.Time) Standing {
 	if m.Session != "" {
 		m.running(&s, now)
 	}
+	if s.State == Held && m.still() {
+		s = Standing{State: s.State, Throughput: s.Throughput}
+	}
 	m.diagnose(&s, now)
 	return s
 }

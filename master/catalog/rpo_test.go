@@ -25,6 +25,15 @@ func machine(age, interval time.Duration, fn func(*catalog.Machine)) catalog.Mac
 	return m
 }
 
+// held is a machine that is held for launch L since noon, whose agent says state; the newest restpoint is the hold's.
+func held(state string, h wire.Hold) func(*catalog.Machine) {
+	return func(m *catalog.Machine) {
+		h.ID = "L"
+		m.Hold, m.HoldSince, m.HoldReport = &h, monday, wire.HoldReport{ID: "L", State: state, Message: "because"}
+		m.Syncs = []catalog.SyncDone{{ID: "L", Restpoint: "r"}}
+	}
+}
+
 func TestReplication(t *testing.T) {
 	pace := func(duration, delay time.Duration) func(*catalog.Machine) {
 		return func(m *catalog.Machine) { m.Pace = catalog.Pace{Cycles: 1, Duration: duration, Delay: delay} }
@@ -57,6 +66,21 @@ func TestReplication(t *testing.T) {
 		{catalog.Protected, machine(0, minute, func(m *catalog.Machine) { m.Unconverged, m.Policy.Consistency = 3, "fuzzy" })},
 		{catalog.Rescanning, machine(91*minute, 15*minute, func(m *catalog.Machine) { m.Session, m.Rescanning = "s", true })},
 		{catalog.Disconnected, machine(0, minute, func(m *catalog.Machine) { m.LastSeen = monday.Add(-4 * minute) })},
+		{catalog.Held, machine(time.Hour, minute, held("", wire.Hold{}))},
+		{catalog.Held, machine(time.Hour, minute, held(wire.HoldFrozen, wire.Hold{}))},
+		{catalog.Held, machine(time.Hour, minute, func(m *catalog.Machine) { held(wire.HoldFrozen, wire.Hold{})(m); m.Paused = true })},
+		{catalog.Stalled, machine(time.Hour, minute, held(wire.HoldLost, wire.Hold{}))},
+		{catalog.Lagging, machine(90*time.Second+minute, minute, held(wire.HoldFailed, wire.Hold{}))},
+		{catalog.Held, machine(time.Hour, minute, held(wire.HoldLost, wire.Hold{Live: true}))},
+		{catalog.Disconnected, machine(time.Hour, minute, func(m *catalog.Machine) { held(wire.HoldFrozen, wire.Hold{})(m); m.LastSeen = monday.Add(-4 * minute) })},
+		{catalog.Disconnected, machine(time.Hour, minute, func(m *catalog.Machine) {
+			held(wire.HoldFrozen, wire.Hold{Live: true})(m)
+			m.LastSeen = monday.Add(-4 * minute)
+		})},
+		{catalog.Held, machine(time.Hour, minute, func(m *catalog.Machine) {
+			held(wire.HoldOff, wire.Hold{Live: true, StopSource: true})(m)
+			m.LastSeen = monday.Add(-4 * minute)
+		})},
 		{catalog.Paused, machine(0, minute, func(m *catalog.Machine) { m.Paused, m.LastSeen = true, monday.Add(-4*minute) })},
 	} {
 		if got := tt.m.Replication(monday); got != tt.want {
@@ -89,6 +113,10 @@ func TestDiagnosis(t *testing.T) {
 		"scanned": {machine(time.Hour, minute, func(m *catalog.Machine) {
 			m.Pace, m.Report.Disks = slow, []wire.DiskReport{{Name: "sda", Tracker: "ebpf"}, {Name: "sdb", Tracker: "scan", TrackerWhy: "no tracepoints"}}
 		}), "sdb is read whole each time (no tracepoints)", "--interval 30m0s"},
+		"held":              {machine(time.Hour, minute, held(wire.HoldFrozen, wire.Hold{})), "held for cutover L since 2026-03-02T12:00:00Z", "openmigrate launch show L"},
+		"hold lost":         {machine(time.Hour, minute, held(wire.HoldLost, wire.Hold{})), "came to nothing: because", "openmigrate launch revert L"},
+		"moved":             {machine(time.Hour, minute, held(wire.HoldOff, wire.Hold{Live: true, StopSource: true})), "it was moved by launch L", "openmigrate launch finalize L"},
+		"moved, source up":  {machine(time.Hour, minute, held(wire.HoldLost, wire.Hold{Live: true})), "is not held any more: because", "nobody uses the source"},
 		"under way":         {machine(time.Hour, minute, func(m *catalog.Machine) { m.Session, m.Opened = "s", monday.Add(-5*time.Second) }), "began 5s ago", "openmigrate machines show web1"},
 		"nothing goes":      {machine(time.Hour, minute, nil), "no cycle has begun", "openmigrate machines sync web1"},
 		"first cycle fails": {catalog.Machine{Name: "web1", LastSeen: monday, Failure: "no disk"}, "no disk", "openmigrate machines sync web1"},
@@ -136,6 +164,11 @@ func TestStanding(t *testing.T) {
 			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 192<<20 + 5000, Change: 1000, Throughput: 1 << 30, ETA: monday.Add(187500 * time.Microsecond)}},
 		"nonsense": {machine(20*time.Second, minute, running(wire.Progress{Total: -1, Done: math.MaxInt64, Stored: -7})),
 			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 5000, Change: 1000, Throughput: 300, ETA: monday}},
+		"held": {machine(time.Hour, minute, func(m *catalog.Machine) { m.Pace = pace; held(wire.HoldFrozen, wire.Hold{})(m) }), catalog.Standing{Throughput: 300}},
+		"hold syncing": {machine(20*time.Second, minute, func(m *catalog.Machine) { m.Pace = pace; held(wire.HoldSyncing, wire.Hold{})(m) }),
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 20_000, Change: 1000, Throughput: 300}},
+		"hold without its restpoint": {machine(20*time.Second, minute, func(m *catalog.Machine) { m.Pace = pace; held(wire.HoldFrozen, wire.Hold{})(m); m.Syncs = nil }),
+			catalog.Standing{RPO: 20 * time.Second, Predicted: 64 * time.Second, Target: 2 * minute, Backlog: 20_000, Change: 1000, Throughput: 300}},
 		"endless": {machine(20*time.Second, minute, running(wire.Progress{Total: math.MaxInt64, Done: 1})),
 			catalog.Standing{RPO: 20 * time.Second, Predicted: 366*24*time.Hour + 20*time.Second, Target: 2 * minute, Backlog: 1<<56 + 5000, Change: 1000, Throughput: 300, ETA: monday.Add(366 * 24 * time.Hour)}},
 	} {

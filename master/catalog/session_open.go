@@ -38,6 +38,9 @@ func (c *Catalog) OpenSession(ctx context.Context, machine string, req wire.Sess
 		if m.fulfilled(req.Sync) {
 			return wire.NewProblem(409, wire.CodeFulfilled, "the restpoint that was asked for (%s) is there", req.Sync)
 		}
+		if err := m.admitsSession(req.Sync); err != nil {
+			return err
+		}
 		project, err := getProject(w, m.Project)
 		if err != nil {
 			return err
