@@ -85,6 +85,7 @@ type Lab struct {
 	env   []string // that the master wrote
 	extra []string // for the programs
 	name  string
+	serve string // master, or dev
 
 	procs map[string]*Proc
 }
@@ -93,6 +94,7 @@ type Lab struct {
 type Options struct {
 	Env     []string         // further environment for the programs
 	Args    []string         // further flags of `openmigrate master`
+	Dev     bool             // `openmigrate dev`, which is master and node in one, in place of the master
 	Name    string           // under which agents elsewhere reach master and staging; the CLI goes to Lab.Addr all the same
 	Prepare func(dir string) // is called before anything starts
 }
@@ -106,7 +108,10 @@ func New(t testing.TB) *Lab {
 // NewWith is New with options.
 func NewWith(t testing.TB, o Options) *Lab {
 	t.Helper()
-	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), extra: o.Env, name: o.Name, procs: map[string]*Proc{}}
+	l := &Lab{t: t, Bin: Binaries(t), Dir: t.TempDir(), Addr: freeAddr(t), extra: o.Env, name: o.Name, serve: "master", procs: map[string]*Proc{}}
+	if o.Dev {
+		l.serve = "dev"
+	}
 	if o.Prepare != nil {
 		o.Prepare(l.Dir)
 	}
@@ -145,7 +150,7 @@ func (l *Lab) StartMaster(args ...string) {
 	if l.name != "" {
 		args = append(slices.Clone(args), "--name", l.name)
 	}
-	p := l.start("master", "openmigrate", append([]string{"master", "--data-dir", l.Path("master"), "--listen", l.Addr}, args...)...)
+	p := l.start("master", "openmigrate", append([]string{l.serve, "--data-dir", l.Path("master"), "--listen", l.Addr}, args...)...)
 	l.Eventually(90*time.Second, "master is ready", func() error {
 		if p.Exited() {
 			return fmt.Errorf("master ended: %s", p.tail(5))

@@ -72,13 +72,15 @@ func Start(t testing.TB, image Image, o Options) *Machine {
 }
 
 func (m *Machine) makeDisks(ctx context.Context, image Image) error {
-	path := filepath.Join(m.dir, "disk0.qcow2")
-	if _, err := command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image.Path, path); err != nil {
-		return err
+	for i, image := range append([]Image{image}, m.options.Images...) {
+		path := filepath.Join(m.dir, fmt.Sprintf("disk%d.qcow2", i))
+		if _, err := command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image.Path, path); err != nil {
+			return err
+		}
+		m.disks = append(m.disks, path)
 	}
-	m.disks = []string{path}
-	for i, size := range m.options.Disks {
-		path := filepath.Join(m.dir, fmt.Sprintf("disk%d.qcow2", i+1))
+	for _, size := range m.options.Disks {
+		path := filepath.Join(m.dir, fmt.Sprintf("disk%d.qcow2", len(m.disks)))
 		if _, err := command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", path, fmt.Sprint(size)); err != nil {
 			return err
 		}

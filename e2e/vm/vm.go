@@ -81,9 +81,10 @@ const (
 
 // Options are a machine's hardware. The zero value is a machine without a network that starts from BIOS.
 type Options struct {
+	Images   []Image  // further disks that begin as images
 	Disks    []int64  // sizes in bytes of further, empty disks
 	Bus      Bus      // "": VirtioSCSI
-	Buses    []Bus    // of Disks, in their order; those that it does not name are on Bus
+	Buses    []Bus    // of Images and Disks, in their order; those that it does not name are on Bus
 	Firmware Firmware // "": BIOS
 	Memory   int      // MiB; 0: 1024
 	CPUs     int      // 0: 2

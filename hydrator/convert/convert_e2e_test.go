@@ -5,6 +5,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -129,8 +130,20 @@ func convertTo(t *testing.T, path string, target Target) *Report {
 	return report
 }
 
-// starts boots a disk and checks that it is up with an address on a network card.
+// The card and the network that QEMU gives a machine.
+const (
+	targetMAC = "52:54:00:12:34:56"
+	leased    = "10.0.2.15"
+)
+
+// starts boots a disk and checks that it is up with the address that DHCP gives it.
 func starts(t *testing.T, path string, o vm.Options) {
+	t.Helper()
+	startsAt(t, path, o, leased)
+}
+
+// startsAt boots a disk and checks that it is up with an address.
+func startsAt(t *testing.T, path string, o vm.Options, address string) {
 	t.Helper()
 	o.HostPorts = []int{9} // which brings a network card
 	// On a busy host a second emulated processor may lose its timer and hang the kernel's start.
@@ -139,7 +152,7 @@ func starts(t *testing.T, path string, o vm.Options) {
 	took := m.WaitBoot()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	m.Shell(ctx, "timeout 100 sh -c 'until ip -4 -o addr show scope global | grep -q 10.0.2.15; do sleep 0.2; done'")
+	m.Shell(ctx, "timeout 100 sh -c 'until ip -4 -o addr show scope global | grep -qF "+address+"/; do sleep 0.2; done'")
 	if err := m.WaitConsole(ctx, "login:"); err != nil {
 		t.Error(err)
 	}
@@ -194,6 +207,24 @@ func TestNetworks(t *testing.T) {
 			})
 			convertTo(t, path, Target{Platform: KVM})
 			starts(t, path, vm.Options{Bus: vm.VirtioBlk})
+		})
+	}
+}
+
+// A card gets the address that the launch template says, and no other.
+func TestFixedAddress(t *testing.T) {
+	roottest.Need(t, "loop devices and mounts")
+	image := vm.Build(t, recipe)
+	for _, tool := range []string{"ifupdown", "networkd"} {
+		t.Run(tool, func(t *testing.T) {
+			path := copyOf(t, image)
+			change(t, path, func(tr *tree.Tree) {
+				oneNetwork(tool).write(t, tr)
+				bound[tool].write(t, tr)
+			})
+			convertTo(t, path, Target{Platform: KVM, NICs: []NIC{{MAC: targetMAC, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.77/24")},
+				Gateway: netip.MustParseAddr("10.0.2.2")}}})
+			startsAt(t, path, vm.Options{Bus: vm.VirtioBlk}, "10.0.2.77")
 		})
 	}
 }
