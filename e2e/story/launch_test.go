@@ -1,0 +1,186 @@
+//go:build e2e
+
+package story
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/openmigrate/openmigrate/wire"
+)
+
+// client speaks to the master as the operator's tools do.
+func (s *source) client() *wire.Client {
+	s.t.Helper()
+	b, err := os.ReadFile(s.lab.Env("OPENMIGRATE_CA_FILE"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca, _ := pem.Decode(b)
+	if ca == nil {
+		s.t.Fatal("the CA's file holds no certificate")
+	}
+	c, err := wire.NewClient(wire.ClientOptions{URL: s.lab.Env("OPENMIGRATE_URL"), CA: ca.Bytes, Token: s.lab.Env("OPENMIGRATE_TOKEN")})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+// call asks the master.
+func call[T any](s *source, method, path string, in any) T {
+	s.t.Helper()
+	var out T
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	if _, err := s.client().Do(ctx, method, path, in, &out); err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return out
+}
+
+// template is what launches of the source are like: its service is what is checked.
+func template(bus string) *wire.LaunchTemplate {
+	return &wire.LaunchTemplate{
+		Type: "c1-m1024", Bus: bus, Forward: []uint16{servicePort},
+		Checks: []wire.LaunchCheck{{Kind: wire.CheckHTTP, Port: servicePort, Path: "/"}, {Kind: wire.CheckBoot}, {Kind: wire.CheckScreenshot}},
+	}
+}
+
+// launched is a launch that was asked for.
+type launched struct {
+	s  *source
+	id string
+}
+
+// launch asks for one.
+func (s *source) launch(kind, bus, restpoint string) *launched {
+	s.t.Helper()
+	r := wire.LaunchRequest{Kind: kind, Machine: name, Restpoint: restpoint, Template: template(bus)}
+	return &launched{s, call[wire.LaunchInfo](s, http.MethodPost, wire.PathLaunches, r).ID}
+}
+
+func (l *launched) info() wire.LaunchInfo {
+	l.s.t.Helper()
+	return call[wire.LaunchInfo](l.s, http.MethodGet, wire.Path(wire.PathLaunch, l.id), nil)
+}
+
+// launchLimit bounds one way from a state to another. A busy host takes minutes for a boot.
+const launchLimit = 15 * time.Minute
+
+// wait waits for a state, and fails the test when the launch comes to another end.
+func (l *launched) wait(state string) wire.LaunchInfo {
+	l.s.t.Helper()
+	var i wire.LaunchInfo
+	for deadline := time.Now().Add(launchLimit); ; time.Sleep(poll) {
+		i = l.info()
+		if i.State == state {
+			break
+		}
+		switch i.State {
+		case wire.LaunchFailed, wire.LaunchReverted, wire.LaunchFinalized:
+			l.s.t.Fatalf("launch is %s, not %s: %s", i.State, state, l.tell(i))
+		}
+		if time.Now().After(deadline) {
+			l.s.t.Fatalf("launch is still %s: %s", i.State, l.tell(i))
+		}
+	}
+	l.s.t.Logf("%s %s on %s is %s: %s", i.Kind, i.ID, i.Template.Bus, i.State, steps(i))
+	return i
+}
+
+// tell is all about a launch that is not as it should be.
+func (l *launched) tell(i wire.LaunchInfo) string {
+	i.Conversion = nil
+	b, _ := json.MarshalIndent(i, "", "  ")
+	return string(b) + "\nagent: " + l.s.journal()
+}
+
+// steps are the seconds that a launch took in each state.
+func steps(i wire.LaunchInfo) string {
+	var out []string
+	for _, s := range i.Steps {
+		if !s.Ended.IsZero() {
+			out = append(out, fmt.Sprintf("%s %.1f s", s.Name, s.Ended.Sub(s.Started).Seconds()))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// step is when a state began.
+func step(i wire.LaunchInfo, name string) time.Time {
+	for _, s := range i.Steps {
+		if s.Name == name {
+			return s.Started
+		}
+	}
+	return time.Time{}
+}
+
+// rows asks the launched machine.
+func (l *launched) rows(i wire.LaunchInfo) rows {
+	l.s.t.Helper()
+	for _, e := range i.Endpoints {
+		if e.Port != servicePort {
+			continue
+		}
+		v, err := ask(l.s.t.Context(), e.Address)
+		if err != nil {
+			l.s.t.Fatalf("ask the launched machine: %v", err)
+		}
+		return v
+	}
+	l.s.t.Fatalf("no endpoint for port %d: %v", servicePort, i.Endpoints)
+	return rows{}
+}
+
+// revert takes the launch back and makes sure that nothing of it is left.
+func (l *launched) revert() {
+	l.s.t.Helper()
+	call[wire.LaunchInfo](l.s, http.MethodPost, wire.Path(wire.PathLaunchRevert, l.id), nil)
+	l.wait(wire.LaunchReverted)
+	l.s.nothingLeft()
+}
+
+// nothingLeft makes sure that the provider has nothing that belongs to no launch.
+func (s *source) nothingLeft() {
+	s.t.Helper()
+	for _, p := range call[[]wire.ProviderInfo](s, http.MethodGet, wire.PathProviders, nil) {
+		if o := call[[]wire.Orphan](s, http.MethodGet, wire.Path(wire.PathProviderOrphans, p.Name), nil); len(o) > 0 {
+			s.t.Errorf("left at %s: %+v", p.Name, o)
+		}
+	}
+}
+
+// life is the machine's.
+func (s *source) life(want string) {
+	s.t.Helper()
+	s.lab.Eventually(time.Minute, "life is "+want, func() error {
+		var m struct{ Life string }
+		if s.lab.JSON(&m, "machines", "show", name); m.Life != want {
+			return fmt.Errorf("it is %q", m.Life)
+		}
+		return nil
+	})
+}
+
+// bootOf waits until a boot other than the known ones has reported to the counter, and returns it with its first ack.
+func (s *source) bootOf(known ...string) (string, ack) {
+	s.t.Helper()
+	var boot string
+	s.lab.Eventually(launchLimit, "the target reports", func() error {
+		for _, b := range s.counter.others(known...) {
+			boot = b
+			return nil
+		}
+		return fmt.Errorf("nothing but %v", known)
+	})
+	return boot, s.counter.of(boot)[0]
+}
