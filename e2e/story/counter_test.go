@@ -46,7 +46,7 @@ func newCounter(t *testing.T) *counter {
 			conns[conn] = true
 			c.mu.Unlock()
 			serving.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				c.read(conn)
 			})
 		}
