@@ -355,6 +355,8 @@ func (l *Lab) start(name, program string, args ...string) *Proc {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(l.Bin, program), args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Env = append(append(os.Environ(), "OPENMIGRATE_TOKEN="), l.extra...)
+	// A test that is killed leaves nothing behind.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}

@@ -64,6 +64,12 @@ type launched struct {
 func (s *source) launch(kind, bus, restpoint string) *launched {
 	s.t.Helper()
 	r := wire.LaunchRequest{Kind: kind, Machine: name, Restpoint: restpoint, Template: template(bus)}
+	return s.ask(r)
+}
+
+// ask asks for any launch.
+func (s *source) ask(r wire.LaunchRequest) *launched {
+	s.t.Helper()
 	return &launched{s, call[wire.LaunchInfo](s, http.MethodPost, wire.PathLaunches, r).ID}
 }
 
@@ -100,6 +106,9 @@ func (l *launched) wait(state string) wire.LaunchInfo {
 func (l *launched) tell(i wire.LaunchInfo) string {
 	i.Conversion = nil
 	b, _ := json.MarshalIndent(i, "", "  ")
+	if l.s.Machine == nil {
+		return string(b)
+	}
 	return string(b) + "\nagent: " + l.s.journal()
 }
 
