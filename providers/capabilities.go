@@ -73,6 +73,8 @@ type Capabilities struct {
 	Provider string `json:"provider"` // "qemu", "aws"
 	// Notes are facts for people about this account or host, such as how machines are accelerated and why.
 	Notes []string `json:"notes,omitempty"`
+	// Unusable says why no machine can be run now, such as a program that is missing, and what to do. Empty: nothing is known to be in the way.
+	Unusable string `json:"unusable,omitempty"`
 
 	Zones         []string     `json:"zones,omitempty"`       // none: there is only one place
 	MinVolume     int64        `json:"min_volume"`            // bytes
@@ -156,8 +158,10 @@ type Network struct {
 	Name string `json:"name"`
 	Zone string `json:"zone,omitempty"` // instances on it, and so their volumes, must be there
 	// Isolated: nothing that an instance sends gets out of it. Test launches want one.
-	Isolated bool   `json:"isolated,omitempty"`
-	Help     string `json:"help,omitempty"`
+	Isolated bool `json:"isolated,omitempty"`
+	// Direct: its addresses are not the provider's to give: NIC.Address and NIC.Forward are ErrInvalid on it, whatever Capabilities say.
+	Direct bool   `json:"direct,omitempty"`
+	Help   string `json:"help,omitempty"`
 }
 
 // Need is what a machine asks of an instance type. Zero fields ask for nothing.

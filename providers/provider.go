@@ -55,6 +55,12 @@ type Catalogue interface {
 	Networks(ctx context.Context) ([]Network, error)
 }
 
+// TypeByName is implemented by providers that take more instance types than InstanceTypes lists.
+type TypeByName interface {
+	// InstanceType returns the type of that id; ErrNotFound or ErrInvalid, with what ids look like, if there can be none.
+	InstanceType(id string) (InstanceType, error)
+}
+
 // Volumes are disks that exist without a machine.
 type Volumes interface {
 	// CreateVolume begins to make a volume. ErrConflict if the token was used for another spec or for a volume that was deleted.

@@ -87,6 +87,7 @@ type LaunchTemplate struct {
 	Deadline Duration          `json:"deadline,omitempty"` // of a test: reverted so long after it runs; 0: 24 h; negative: kept until somebody reverts it
 	Warm     bool              `json:"warm,omitempty"`     // keep volumes at the provider that follow each restpoint
 	Instant  bool              `json:"instant,omitempty"`  // test only: start from staging, and copy behind the running machine
+	AsIs     bool              `json:"as_is,omitempty"`    // change nothing in the copy: the system can start at the target already
 }
 
 // LaunchAddress is a fixed address of the first network card, set up in the system by the conversion.

@@ -88,6 +88,7 @@ type Catalog struct {
 	commits  keyedMutex // by session: one commit at a time
 	news     *signal    // an assignment changed
 	work     *signal    // a job was queued
+	ended    *signal    // a job ended
 }
 
 // New returns a catalog over db, and makes the default project when the store is new. Call Recover before the first request is served, and Tick
@@ -102,7 +103,7 @@ func New(db store.Store, bucket Bucket, keys KeyRing, masterKey ed25519.PrivateK
 		sessions: newLeases(opt.Monotonic, opt.SessionTTL),
 		jobs:     newLeases(opt.Monotonic, opt.JobTTL),
 		progress: newProgressMap(), seen: newSeenMap(),
-		news: newSignal(), work: newSignal(),
+		news: newSignal(), work: newSignal(), ended: newSignal(),
 	}
 	if err := db.Update(context.Background(), c.prepare); err != nil {
 		return nil, fmt.Errorf("prepare catalog: %w", err)

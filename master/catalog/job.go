@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,56 +38,83 @@ const (
 
 // JobSpec is what a job shall do.
 type JobSpec struct {
-	Kind      string // wire.JobVerify, JobHydrate or JobExport; prove jobs are made by the catalog itself
-	Restpoint string // id or M/latest
-	Disk      *int   // number; nil: all
-	Target    string // hydrate: a volume of the node
-	Overwrite bool
-	Node      string // the only one that may lease it; empty: any
+	// ID is of the caller's choice, so that asking again after a crash makes no second job: up to 64 letters, digits and dashes. Empty: one is made.
+	ID         string
+	Kind       string           // wire.JobVerify, JobHydrate, JobExport, JobInspect, JobConvert or JobServe; prove jobs are made by the catalog itself
+	Restpoint  string           // id or M/latest; not of a convert job, which reads none
+	Machine    string           // convert: the id of the machine whose system it is
+	Disk       *int             // number; nil: all
+	Target     string           // hydrate: a volume of the node
+	Volumes    []wire.Volume    // hydrate: one, in place of Target; convert: all of the machine
+	Convert    *wire.Conversion // inspect, convert, serve
+	Provider   string           // only nodes that can write this provider's volumes may lease it; empty: any
+	Overwrite  bool
+	Background bool   // nobody waits for it: everything else but proofs is leased first
+	Node       string // the only one that may lease it; empty: any
 }
 
 // Job is work for a node, or for a person's tool.
 type Job struct {
-	ID        string          `json:"id"`
-	Number    uint64          `json:"number"` // order of creation
-	Kind      string          `json:"kind"`
-	Project   string          `json:"project"`
-	State     JobState        `json:"state"`
-	Restpoint string          `json:"restpoint,omitempty"`
-	Machine   string          `json:"machine,omitempty"` // whose packs it may read unproven
-	Disk      *int            `json:"disk,omitempty"`
-	Packs     []wire.JobPack  `json:"packs,omitempty"` // prove; dropped when the job is over
-	Target    string          `json:"target,omitempty"`
-	Overwrite bool            `json:"overwrite,omitempty"`
-	Node      string          `json:"node,omitempty"`
-	Holder    string          `json:"holder,omitempty"`
-	Attempts  int             `json:"attempts"`
-	Damaged   int64           `json:"damaged"` // damages reported through it
-	Created   time.Time       `json:"created"`
-	Started   time.Time       `json:"started"`
-	Ended     time.Time       `json:"ended"`
-	Progress  *wire.Progress  `json:"progress,omitempty"`
-	Result    *wire.JobResult `json:"result,omitempty"`
-	Failure   *wire.Failure   `json:"failure,omitempty"`
+	ID         string           `json:"id"`
+	Number     uint64           `json:"number"` // order of creation
+	Kind       string           `json:"kind"`
+	Project    string           `json:"project"`
+	State      JobState         `json:"state"`
+	Restpoint  string           `json:"restpoint,omitempty"`
+	Machine    string           `json:"machine,omitempty"` // whose packs it may read unproven
+	Disk       *int             `json:"disk,omitempty"`
+	Packs      []wire.JobPack   `json:"packs,omitempty"` // prove; dropped when the job is over
+	Target     string           `json:"target,omitempty"`
+	Volumes    []wire.Volume    `json:"volumes,omitempty"`
+	Convert    *wire.Conversion `json:"convert,omitempty"` // dropped when the job is over: it holds a secret
+	Provider   string           `json:"provider,omitempty"`
+	Background bool             `json:"background,omitempty"`
+	Overwrite  bool             `json:"overwrite,omitempty"`
+	Node       string           `json:"node,omitempty"`
+	Holder     string           `json:"holder,omitempty"`
+	Attempts   int              `json:"attempts"`
+	Damaged    int64            `json:"damaged"` // damages reported through it
+	Created    time.Time        `json:"created"`
+	Started    time.Time        `json:"started"`
+	Ended      time.Time        `json:"ended"`
+	Progress   *wire.Progress   `json:"progress,omitempty"`
+	Result     *wire.JobResult  `json:"result,omitempty"`
+	Failure    *wire.Failure    `json:"failure,omitempty"`
 }
 
 var jobs = table[Job]{"jobs"}
 
-// tableEnded lists jobs that are over: number → job.
-const tableEnded = "ended_jobs"
+const (
+	tableEnded   = "ended_jobs"  // jobs that are over: number → job
+	tableReports = "job_reports" // job → the report of its result, which is too large for a list
+)
 
-// CreateJob queues a job.
+// CreateJob queues a job. One whose id is taken is returned as it is.
 func (c *Catalog) CreateJob(ctx context.Context, spec JobSpec) (Job, error) {
+	if err := spec.check(); err != nil {
+		return Job{}, err
+	}
 	var j Job
-	err := c.db.Update(ctx, func(w store.Writer) error {
-		switch spec.Kind {
-		case wire.JobVerify, wire.JobExport:
-		case wire.JobHydrate:
-			if spec.Target == "" {
-				return badRequest("a hydrate job needs a target")
+	made := false
+	err := c.db.Update(ctx, func(w store.Writer) (err error) {
+		made = false
+		if spec.ID != "" {
+			if j, err = getJob(w, spec.ID); !wire.HasCode(err, wire.CodeNotFound) {
+				return err
 			}
-		default:
-			return badRequest("there are no jobs of kind %.40q", spec.Kind)
+		}
+		made = true
+		j = Job{
+			ID: spec.ID, Kind: spec.Kind, Disk: spec.Disk, Target: spec.Target, Volumes: spec.Volumes, Convert: spec.Convert,
+			Provider: spec.Provider, Background: spec.Background, Overwrite: spec.Overwrite, Node: spec.Node,
+		}
+		if spec.Kind == wire.JobConvert {
+			m, err := getMachine(w, spec.Machine)
+			if err != nil {
+				return err
+			}
+			j.Project, j.Machine = m.Project, m.ID
+			return c.queueJob(w, &j)
 		}
 		p, err := findRestpoint(w, spec.Restpoint)
 		if err != nil {
@@ -95,16 +123,15 @@ func (c *Catalog) CreateJob(ctx context.Context, spec JobSpec) (Job, error) {
 		if spec.Disk != nil && (*spec.Disk < 0 || *spec.Disk >= len(p.Disks)) {
 			return notFound("restpoint %s has no disk %d", p.ID, *spec.Disk).WithNext(fmt.Sprintf("its disks are 0 to %d", len(p.Disks)-1))
 		}
-		j = Job{
-			Kind: spec.Kind, Project: p.Project, Restpoint: p.ID, Machine: p.Machine, Disk: spec.Disk,
-			Target: spec.Target, Overwrite: spec.Overwrite, Node: spec.Node,
-		}
+		j.Project, j.Machine, j.Restpoint = p.Project, p.Machine, p.ID
 		return c.queueJob(w, &j)
 	})
 	if err != nil {
 		return Job{}, err
 	}
-	c.work.fire()
+	if made {
+		c.work.fire()
+	}
 	return j, nil
 }
 
@@ -139,7 +166,10 @@ func (c *Catalog) queueJob(w store.Writer, j *Job) error {
 	if j.Number, err = nextUint(w, metaJobSeq); err != nil {
 		return err
 	}
-	j.ID, j.State, j.Created = newID(), JobQueued, c.clock.Now()
+	if j.ID == "" {
+		j.ID = newID()
+	}
+	j.State, j.Created = JobQueued, c.clock.Now()
 	return putJob(w, j)
 }
 
@@ -164,6 +194,23 @@ func (c *Catalog) Job(ctx context.Context, id string) (Job, error) {
 	}
 	return j, err
 }
+
+// JobReport returns what a job that is done left as its Result.Report; nil when it left none.
+func (c *Catalog) JobReport(ctx context.Context, id string) (json.RawMessage, error) {
+	var report json.RawMessage
+	err := c.db.View(ctx, func(r store.Reader) error {
+		b, err := r.Get(tableReports, []byte(id))
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		report = slices.Clone(b)
+		return err
+	})
+	return report, err
+}
+
+// JobsEnded returns a channel that is closed when the next job ends. Take it before looking at a job.
+func (c *Catalog) JobsEnded() <-chan struct{} { return c.ended.next() }
 
 func getJob(r store.Reader, id string) (Job, error) {
 	j, err := jobs.get(r, []byte(id))

@@ -28,6 +28,9 @@ func (c *Catalog) CompleteJob(ctx context.Context, holder, id string, result wir
 			return conflict("job %s found %d damages and reported %d", id, result.Damaged, j.Damaged).WithNext("report them first")
 		}
 		result.Message = cut(result.Message)
+		if err := takeReport(w, id, &result); err != nil {
+			return err
+		}
 		switch j.Kind {
 		case wire.JobProve:
 			err = c.prove(w, &j)
@@ -41,8 +44,23 @@ func (c *Catalog) CompleteJob(ctx context.Context, holder, id string, result wir
 	})
 	if err == nil {
 		c.progress.drop(id)
+		c.ended.fire()
 	}
 	return err
+}
+
+// takeReport keeps a result's report in a row of its own. One that is too large is dropped: what the job did is done.
+func takeReport(w store.Writer, id string, result *wire.JobResult) error {
+	report := result.Report
+	result.Report = nil
+	switch {
+	case len(report) == 0:
+		return nil
+	case len(report) > wire.MaxConvertReport:
+		result.Message = cut(fmt.Sprintf("its report of %d bytes was dropped. %s", len(report), result.Message))
+		return nil
+	}
+	return w.Put(tableReports, []byte(id), report)
 }
 
 // prove marks the packs of a job that are still live.
@@ -132,6 +150,7 @@ func (c *Catalog) FailJob(ctx context.Context, holder, id string, f wire.Failure
 	if requeued {
 		c.work.fire()
 	}
+	c.ended.fire()
 	return nil
 }
 
@@ -167,7 +186,7 @@ func (c *Catalog) endJob(w store.Writer, j *Job, state JobState, result *wire.Jo
 		}
 	}
 	c.jobs.drop(j.lease())
-	j.State, j.Ended, j.Result, j.Failure, j.Packs = state, c.clock.Now(), result, f, nil
+	j.State, j.Ended, j.Result, j.Failure, j.Packs, j.Convert = state, c.clock.Now(), result, f, nil, nil
 	if p, ok := c.progress.get(j.ID); ok {
 		j.Progress = &p
 	}
@@ -191,6 +210,7 @@ func (c *Catalog) CancelJob(ctx context.Context, id string) error {
 	})
 	if err == nil {
 		c.progress.drop(id)
+		c.ended.fire()
 	}
 	return err
 }

@@ -54,6 +54,7 @@ func (c *Catalog) expireJobs(ctx context.Context) error {
 		return fmt.Errorf("expire jobs: %w", err)
 	}
 	c.work.fire()
+	c.ended.fire()
 	return nil
 }
 
@@ -68,7 +69,7 @@ func forgetJobs(w store.Writer, keep int) error {
 		return err
 	}
 	for i := range max(0, len(ids)-keep) {
-		if err := errors.Join(w.Delete(tableEnded, keys[i]), jobs.delete(w, ids[i])); err != nil {
+		if err := errors.Join(w.Delete(tableEnded, keys[i]), w.Delete(tableReports, ids[i]), jobs.delete(w, ids[i])); err != nil {
 			return err
 		}
 	}

@@ -18,11 +18,11 @@ func (j *Job) lease() string { return fmt.Sprintf("%s/%d", j.ID, j.Attempts) }
 func (c *Catalog) LeaseJob(ctx context.Context, node string, req wire.LeaseRequest) (*wire.Job, error) {
 	var leased *Job
 	_, err := c.work.poll(ctx, time.Duration(req.Wait), func() (bool, error) {
-		candidate, err := c.findJob(ctx, node, req.Kinds)
+		candidate, err := c.findJob(ctx, node, &req)
 		if err != nil || candidate == "" {
 			return false, err
 		}
-		leased, err = c.takeJob(ctx, candidate, node, func(j *Job) bool { return j.State == JobQueued && j.fits(node, req.Kinds) })
+		leased, err = c.takeJob(ctx, candidate, node, func(j *Job) bool { return j.State == JobQueued && j.fits(node, &req) })
 		return leased != nil, err
 	})
 	c.seen.set(node, c.clock.Now())
@@ -32,32 +32,38 @@ func (c *Catalog) LeaseJob(ctx context.Context, node string, req wire.LeaseReque
 	return c.wireJob(ctx, leased)
 }
 
-func (j *Job) fits(node string, kinds []string) bool {
-	return (j.Node == "" || j.Node == node) && slices.Contains(kinds, j.Kind)
+func (j *Job) fits(node string, req *wire.LeaseRequest) bool {
+	return (j.Node == "" || j.Node == node) && slices.Contains(req.Kinds, j.Kind) &&
+		(j.Provider == "" || slices.Contains(req.Providers, j.Provider))
 }
 
-// findJob returns the oldest job that a node may lease. Nobody waits for a proof, so all else comes first.
-func (c *Catalog) findJob(ctx context.Context, node string, kinds []string) (string, error) {
-	found, proof := "", ""
+// rank says who comes first: people wait for most jobs, for some nobody does now, and for a proof never.
+func (j *Job) rank() int {
+	switch {
+	case j.Kind == wire.JobProve:
+		return 2
+	case j.Background:
+		return 1
+	}
+	return 0
+}
+
+// findJob returns the oldest job of the best rank that a node may lease.
+func (c *Catalog) findJob(ctx context.Context, node string, req *wire.LeaseRequest) (string, error) {
+	found, best := "", 0
 	err := c.db.View(ctx, func(r store.Reader) error {
-		found, proof = "", ""
+		found = ""
 		return r.Scan(tableQueue, nil, nil, func(_, id []byte) error {
 			j, err := jobs.get(r, id)
-			switch {
-			case err != nil || j.State != JobQueued || !j.fits(node, kinds):
+			if err != nil || j.State != JobQueued || !j.fits(node, req) || found != "" && j.rank() >= best {
 				return err
-			case j.Kind != wire.JobProve:
-				found = j.ID
+			}
+			if found, best = j.ID, j.rank(); best == 0 {
 				return store.ErrStop
-			case proof == "":
-				proof = j.ID
 			}
 			return nil
 		})
 	})
-	if found == "" {
-		found = proof
-	}
 	return found, err
 }
 
@@ -104,7 +110,7 @@ func (c *Catalog) wireJob(ctx context.Context, j *Job) (*wire.Job, error) {
 	}
 	out := &wire.Job{
 		ID: j.ID, Kind: j.Kind, Project: j.Project, Keys: keys.MarshalBinary(), Disk: j.Disk, Packs: j.Packs,
-		Target: j.Target, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
+		Target: j.Target, Volumes: j.Volumes, Convert: j.Convert, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
 	}
 	if j.Restpoint == "" {
 		return out, nil

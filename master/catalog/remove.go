@@ -18,7 +18,7 @@ const (
 )
 
 // RemoveRestpoint takes a restpoint off the list. A session that has it as its parent, and a job that reads it, keep its data until
-// they end. One that is pinned stays: CodeConflict.
+// they end. One that is pinned, or that a launch keeps, stays: CodeConflict.
 func (c *Catalog) RemoveRestpoint(ctx context.Context, ref string) error {
 	err := c.db.Update(ctx, func(w store.Writer) error {
 		p, err := findRestpoint(w, ref)
@@ -27,6 +27,9 @@ func (c *Catalog) RemoveRestpoint(ctx context.Context, ref string) error {
 		}
 		if p.Pinned {
 			return conflict("restpoint %s is pinned", p.ID).WithNext("unpin it first: openmigrate restpoints unpin " + p.ID)
+		}
+		if err := free(w, &p); err != nil {
+			return err
 		}
 		if err := hideRestpoint(w, &p); err != nil {
 			return err
@@ -89,7 +92,7 @@ func (c *Catalog) RemoveMachine(ctx context.Context, ref string) error {
 				return conflict("restpoint %s of machine %s is pinned", p.ID, m.Name).WithNext("unpin it first: openmigrate restpoints unpin " + p.ID)
 			}
 			all = append(all, p)
-			return err
+			return errors.Join(err, free(w, &p))
 		})
 		if err != nil {
 			return err

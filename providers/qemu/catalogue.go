@@ -42,6 +42,9 @@ func (p *Provider) Capabilities(ctx context.Context) (providers.Capabilities, er
 	for _, program := range []string{p.opts.QEMU, p.opts.QEMUImg} {
 		if _, err := exec.LookPath(program); err != nil {
 			c.Notes = append(c.Notes, fmt.Sprintf("%s is missing: %v", program, err))
+			if program == p.opts.QEMU {
+				c.Unusable = fmt.Sprintf("%s is missing; install the package qemu-system-x86", program)
+			}
 		}
 	}
 	return c, ctx.Err()
@@ -89,6 +92,9 @@ func (p *Provider) InstanceTypes(ctx context.Context) ([]providers.InstanceType,
 	return types, ctx.Err()
 }
 
+// InstanceType implements providers.TypeByName.
+func (p *Provider) InstanceType(id string) (providers.InstanceType, error) { return parseType(id) }
+
 var typeForm = regexp.MustCompile(`^c([1-9][0-9]{0,2})-m([1-9][0-9]{0,7})$`)
 
 func parseType(id string) (providers.InstanceType, error) {
@@ -114,7 +120,7 @@ func (p *Provider) Networks(ctx context.Context) ([]providers.Network, error) {
 		{ID: NAT, Name: NAT, Help: "reaches what this host reaches, the host's own loopback included; is reached through forwarded ports"},
 	}
 	for _, name := range bridges() {
-		all = append(all, providers.Network{ID: bridgePrefix + name, Name: "bridge " + name, Help: "the network of the host's bridge " + name})
+		all = append(all, providers.Network{ID: bridgePrefix + name, Name: "bridge " + name, Direct: true, Help: "the network of the host's bridge " + name})
 	}
 	return all, ctx.Err()
 }
