@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/openmigrate/openmigrate/internal/clock"
@@ -28,8 +29,10 @@ import (
 	"github.com/openmigrate/openmigrate/master/gc"
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/keyring"
+	"github.com/openmigrate/openmigrate/master/launch"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/boltstore"
+	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -42,7 +45,11 @@ type Config struct {
 	StagingListen string   // host:port of built-in staging; empty: Listen's host; port 0 or empty: one is chosen, and kept
 	RecoveryKey   string   // file; opens the project's keys when DataDir/keys is lost
 	ServeStaging  []string // arguments with which this program serves built-in staging
-	Log           *slog.Logger
+	// Providers are where launches go, by name. They are the caller's to close, after Close.
+	Providers       map[string]providers.Provider
+	BrokenProviders map[string]error  // those that could not be opened, and why
+	Writers         map[string]string // see launch.Deps
+	Log             *slog.Logger
 }
 
 // loop intervals.
@@ -62,6 +69,7 @@ type Master struct {
 	db         store.Store
 	Catalog    *catalog.Catalog
 	Identity   *identity.Registry
+	Launches   *launch.Service
 	operations *operations
 	listener   net.Listener
 	names      []string
@@ -167,6 +175,9 @@ func (m *Master) listen(ctx context.Context) error {
 		return fmt.Errorf("listen on %s: %w", m.conf.Listen, err)
 	}
 	m.names = serverNames(m.conf.Names, m.conf.Listen)
+	if err := m.openLaunches(ctx); err != nil {
+		return err
+	}
 	handler := api.NewHandler(api.Deps{
 		Catalog: m.Catalog, Identity: m.Identity, CA: m.ca, Staging: m.operations, Project: catalog.DefaultProject,
 		URL: m.URL(), Version: version.String(), Log: m.log,
@@ -176,6 +187,18 @@ func (m *Master) listen(ctx context.Context) error {
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
+}
+
+func (m *Master) openLaunches(ctx context.Context) error {
+	system, err := launch.SystemID(ctx, m.db)
+	if err != nil {
+		return err
+	}
+	m.Launches, err = launch.New(launch.Deps{
+		Catalog: m.Catalog, DB: m.db, Providers: m.conf.Providers, Broken: m.conf.BrokenProviders, Writers: m.conf.Writers, System: system,
+		URL: m.URL(), CA: m.ca.Certificate().Raw, Clock: clock.Real{}, Log: m.log,
+	})
+	return err
 }
 
 // serverNames is every name that the server's certificate is good for; the first is used in URLs.
@@ -211,11 +234,13 @@ func (m *Master) CAFile() string { return m.path("ca/ca.pem") }
 // Run serves until ctx ends, then stops cleanly: requests get a moment to finish.
 func (m *Master) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(ctx)
-	ticked := make(chan struct{})
-	go func() {
-		defer close(ticked)
-		m.tick(loops)
-	}()
+	var ticked sync.WaitGroup
+	ticked.Go(func() { m.tick(loops) })
+	ticked.Go(func() {
+		if err := m.Launches.Run(loops); err != nil {
+			m.log.Error("launches are not driven any more; restart the master", "error", err)
+		}
+	})
 	served := make(chan error, 1)
 	go func() { served <- m.server.ServeTLS(m.listener, "", "") }()
 	var err error
@@ -232,7 +257,7 @@ func (m *Master) Run(ctx context.Context) error {
 		}
 	}
 	stop()
-	<-ticked
+	ticked.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}

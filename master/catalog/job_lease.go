@@ -110,7 +110,7 @@ func (c *Catalog) wireJob(ctx context.Context, j *Job) (*wire.Job, error) {
 	}
 	out := &wire.Job{
 		ID: j.ID, Kind: j.Kind, Project: j.Project, Keys: keys.MarshalBinary(), Disk: j.Disk, Packs: j.Packs,
-		Target: j.Target, Volumes: j.Volumes, Convert: j.Convert, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
+		Target: j.Target, Volumes: j.Volumes, Convert: j.Convert, Provider: j.Provider, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
 	}
 	if j.Restpoint == "" {
 		return out, nil

@@ -101,6 +101,9 @@ func (a *Agent) Open(resume string, disks ...Disk) (*Cycle, error) {
 		return nil, err
 	}
 	req.Sync = m.Sync
+	if m.Hold != nil {
+		req.Sync = m.Hold.ID
+	}
 	s, err := a.Env.Catalog.OpenSession(a.Env.T.Context(), a.Machine.ID, req)
 	if err != nil {
 		return nil, err
