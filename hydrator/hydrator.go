@@ -61,6 +61,7 @@ type ledger interface {
 // restoreOptions say how one disk gets onto one volume.
 type restoreOptions struct {
 	overwrite bool   // write over something else
+	owned     bool   // the volume was made for this: whatever is on it may go, and the rest of it behind the disk is ours, too
 	verify    bool   // when it is in doubt what our volume holds, find out by reading it
 	journal   string // path; empty: beside the volume
 	progress  func(wire.Progress)
@@ -79,7 +80,6 @@ func restore(ctx context.Context, r *reader.Reader, rp *format.Restpoint, disk i
 	if disk < 0 || disk >= len(rp.Disks) {
 		return res, fmt.Errorf("restore disk %d: restpoint %s has disks 0 to %d", disk, rp.ID, len(rp.Disks)-1)
 	}
-	d := &rp.Disks[disk]
 	v, err := volume.Open(path)
 	if err != nil {
 		return res, err
@@ -89,12 +89,17 @@ func restore(ctx context.Context, r *reader.Reader, rp *format.Restpoint, disk i
 			err = fmt.Errorf("close %s: %w", path, cerr)
 		}
 	}()
+	return restoreOnto(ctx, r, rp, &rp.Disks[disk], v, o)
+}
+
+// restoreOnto writes a disk onto an open volume, which stays open.
+func restoreOnto(ctx context.Context, r *reader.Reader, rp *format.Restpoint, d *format.Disk, v *volume.Volume, o restoreOptions) (res wire.JobResult, err error) {
 	name := o.journal
 	if name == "" {
 		if v.Device() {
-			return res, fmt.Errorf("restore onto device %s: say where its journal is kept", path)
+			return res, fmt.Errorf("restore onto device %s: say where its journal is kept", v.Path())
 		}
-		name = path + journal.Suffix
+		name = v.Path() + journal.Suffix
 	}
 	var t target = v
 	l, damaged := openJournal(name)

@@ -29,6 +29,9 @@ func VolumePath(dataDir, name string) (string, error) {
 
 // work does a node's job, without its lease.
 func (n *node) work(ctx context.Context, job *wire.Job, show func(wire.Progress)) (res wire.JobResult, err error) {
+	if job.Kind == wire.JobConvert {
+		return n.convertVolumes(ctx, job, show)
+	}
 	r, err := reader.New(job, n.o.Client, &n.o.Reader)
 	if err != nil {
 		return res, err
@@ -47,9 +50,14 @@ func (n *node) work(ctx context.Context, job *wire.Job, show func(wire.Progress)
 	switch job.Kind {
 	case wire.JobVerify:
 		return verify(ctx, r, rp, job.Disk, show)
+	case wire.JobInspect:
+		return n.inspect(ctx, r, rp, job, show)
 	case wire.JobHydrate:
 		if job.Disk == nil {
 			return res, fmt.Errorf("hydrate: job %s names no disk", job.ID)
+		}
+		if len(job.Volumes) > 0 {
+			return n.hydrateVolume(ctx, r, rp, job, show)
 		}
 		path, err := VolumePath(n.o.DataDir, job.Target)
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
+	"github.com/openmigrate/openmigrate/hydrator/convert"
 	"github.com/openmigrate/openmigrate/hydrator/volume"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
@@ -117,7 +119,9 @@ func failureCode(err error) string {
 		is   error
 		code string
 	}{
+		{convert.ErrRefused, wire.CodeRefused},
 		{ErrDamaged, "damaged"}, {ErrCancelled, "cancelled"}, {context.Canceled, "stopped"},
+		{ErrProvider, "provider"}, {volume.ErrOutside, "target-outside"}, {volume.ErrNoDisk, "target-missing"}, {fs.ErrNotExist, "target-missing"},
 		{volume.ErrInUse, "target-in-use"}, {volume.ErrTooSmall, "target-too-small"}, {volume.ErrNotEmpty, "target-not-empty"}, {volume.ErrKind, "target-kind"},
 		{format.ErrSignature, "signature"}, {format.ErrWrongKey, "wrong-key"}, {format.ErrVersion, wire.CodeNewerVersion}, {format.ErrCorrupt, "damaged"},
 		{staging.ErrTemporary, wire.CodeStaging}, {staging.ErrDenied, wire.CodeStaging},

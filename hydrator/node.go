@@ -24,14 +24,17 @@ var _ NodeClient = (*wire.Client)(nil)
 
 // Options say what a node is.
 type Options struct {
-	Client      NodeClient
-	Hello       wire.Hello
-	DataDir     string            // volumes lie in its folder volumes
-	MasterKey   ed25519.PublicKey // from enrolment; nil: what a job says is believed
-	Kinds       []string          // of jobs; nil: all that this node can do
-	Concurrency int               // jobs at once; 0: 1
-	Wait        time.Duration     // of a long poll; 0: 30 s
-	Retry       time.Duration     // first pause after an error, doubled up to a minute; 0: 1 s
+	Client    NodeClient
+	Hello     wire.Hello
+	DataDir   string            // volumes lie in its folder volumes
+	MasterKey ed25519.PublicKey // from enrolment; nil: what a job says is believed
+	Kinds     []string          // of jobs; nil: all that this node can do, which is tried at the start
+	// Providers are those whose volumes this node may write: by name, the folder that the files of its volumes must lie in, whatever links say.
+	// An empty folder: its volumes are disks of this host, known by their serial numbers.
+	Providers   map[string]string
+	Concurrency int           // jobs at once; 0: 1
+	Wait        time.Duration // of a long poll; 0: 30 s
+	Retry       time.Duration // first pause after an error, doubled up to a minute; 0: 1 s
 	Reader      reader.Options
 	Log         *slog.Logger // nil: slog.Default
 }
@@ -45,11 +48,14 @@ const maxRetry = time.Minute
 // journals. It returns nil then, and an error when the master does not want this node any more. A failing job ends only
 // itself.
 func Run(ctx context.Context, o Options) error {
-	if o.Kinds == nil {
-		o.Kinds = []string{wire.JobProve, wire.JobVerify, wire.JobHydrate}
-	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if err := checkProviders(o.Providers); err != nil {
+		return err
+	}
+	if err := cleanUp(o.DataDir); err != nil {
+		return err
 	}
 	o.Concurrency = max(o.Concurrency, 1)
 	if o.Wait <= 0 {
@@ -59,6 +65,9 @@ func Run(ctx context.Context, o Options) error {
 		o.Retry = time.Second
 	}
 	n := &node{o: o}
+	if n.o.Kinds == nil {
+		n.o.Kinds = n.kinds(ctx)
+	}
 	err := n.again(ctx, "say hello", func() error {
 		_, err := o.Client.Hello(ctx, wire.PathNodeHello, &o.Hello)
 		return err
@@ -93,7 +102,7 @@ func (n *node) lane(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var job *wire.Job
 		err := n.again(ctx, "lease a job", func() (err error) {
-			job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: n.o.Kinds, Wait: wire.Duration(n.o.Wait)})
+			job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: n.o.Kinds, Providers: n.providers(), Wait: wire.Duration(n.o.Wait)})
 			return err
 		})
 		if err != nil {

@@ -1,13 +1,33 @@
 package convert
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert/disks"
 	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
 )
+
+// Check says whether Convert would take the system that Detect found: ErrRefused, with what to do, if not. Nothing is written. It needs root.
+func Check(ctx context.Context, found *System, target Target) error {
+	if err := target.validate(); err != nil {
+		return err
+	}
+	s := *found
+	if err := s.same(); err != nil {
+		return err
+	}
+	err := disks.Private(ctx, func(space *disks.Space) error {
+		return s.withRoot(space, true, func(t *tree.Tree) error { return s.check(t, target) })
+	})
+	if err != nil {
+		return fmt.Errorf("check system: %w", err)
+	}
+	return nil
+}
 
 // validate refuses a target that makes no sense.
 func (t Target) validate() error {
@@ -20,6 +40,9 @@ func (t Target) validate() error {
 	}
 	if t.Firmware != "" && t.Firmware != BIOS && t.Firmware != UEFI {
 		return refuse("firmware %q is not known: use bios or uefi", t.Firmware)
+	}
+	if len(t.Mark) > maxMark {
+		return refuse("the copy's mark has %d bytes: %d at most", len(t.Mark), maxMark)
 	}
 	if len(t.NICs) > 64 {
 		return refuse("the target has %d network cards with fixed addresses: 64 at most", len(t.NICs))
@@ -78,6 +101,9 @@ func (s *System) check(t *tree.Tree, target Target) error {
 func (s *System) checkFirmware(want Firmware) error {
 	bios := slices.ContainsFunc(s.Disks, func(d disks.Disk) bool { return d.BootCode })
 	switch {
+	case s.ESP < 0 && !slices.ContainsFunc(s.Disks, func(d disks.Disk) bool { return d.Code }):
+		return refuse("no disk can start a machine: none has a boot loader in its first sector, and none an EFI system partition; is the boot disk " +
+			"among those that are replicated? A machine that its hypervisor starts with a kernel from outside needs a boot loader of its own first")
 	case want == BIOS && !bios && s.ESP >= 0:
 		return refuse("the machine starts from UEFI only: no disk has GRUB in its first sector; choose UEFI for the target")
 	case want == UEFI && s.ESP < 0:

@@ -33,6 +33,7 @@ type Target struct {
 	Disk     string   // the kind of disk, as the platform's table names it; "": whatever the platform offers
 	Firmware Firmware // "": whichever the machine can start from
 	NICs     []NIC    // those with a fixed address; all others use DHCP
+	Mark     []byte   // content of MarkPath, which tells an agent in the system that it is a copy; nil: none
 }
 
 // Firmware is what starts the boot loader.
@@ -56,6 +57,8 @@ type NIC struct {
 type Options struct {
 	Timeout time.Duration // for one run of one of the machine's programs; 0: ten minutes
 	Scratch int64         // bytes of memory that the making of an initramfs may use; 0: 2 GiB
+
+	Progress func(step string) // called before each step
 }
 
 const defaultScratch = 2 << 30
@@ -80,6 +83,7 @@ var steps = []step{
 	{"network", plain(convertNetwork)},
 	{"boot loader", plain(convertLoader)},
 	{"initramfs", convertInitramfs},
+	{"copy mark", plain(convertMark)},
 	{"SELinux", plain(convertSELinux)},
 }
 
@@ -123,6 +127,9 @@ func Convert(ctx context.Context, found *System, target Target, options *Options
 			for _, step := range steps {
 				if err := ctx.Err(); err != nil {
 					return err
+				}
+				if options.Progress != nil {
+					options.Progress(step.name)
 				}
 				if err := step.run(ctx, e); err != nil {
 					return fmt.Errorf("%s: %w", step.name, err)

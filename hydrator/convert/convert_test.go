@@ -18,9 +18,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/openmigrate/openmigrate/hydrator/convert/converttest"
 	"github.com/openmigrate/openmigrate/hydrator/convert/disks"
 	"github.com/openmigrate/openmigrate/hydrator/convert/fence"
+	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
 	"github.com/openmigrate/openmigrate/internal/roottest"
+	"github.com/openmigrate/openmigrate/wire"
 )
 
 // convertPath is set in a process that is to convert a disk and be killed.
@@ -43,8 +46,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestConvertSmall(t *testing.T) {
-	m := newSmall(t)
-	path := m.disk()
+	m := converttest.New(t)
+	path := m.Disk()
 	before := sum(t, path)
 	s, err := Detect(t.Context(), []string{path})
 	if err != nil {
@@ -63,9 +66,9 @@ func TestConvertSmall(t *testing.T) {
 	for name, want := range map[string]string{
 		"etc/fstab":                                           uuid + "\t/\text4\tdefaults\t0\t1\n/dev/sdc1\t/gone\text4\tdefaults,nofail\t0\t2\nnas:/opt /opt nfs defaults 0 0\n",
 		"boot/grub/grub.cfg":                                  "linux /boot/vmlinuz-6.1-test root=" + uuid + " ro console=tty0 console=ttyS0,115200\n",
-		"boot/initrd.img-6.1-test":                            m.files["prepared"],
-		"var/lib/openmigrate/backup/etc/fstab":                m.files["etc/fstab"],
-		"var/lib/openmigrate/backup/boot/initrd.img-6.1-test": m.files["boot/initrd.img-6.1-test"],
+		"boot/initrd.img-6.1-test":                            m.Files["prepared"],
+		"var/lib/openmigrate/backup/etc/fstab":                m.Files["etc/fstab"],
+		"var/lib/openmigrate/backup/boot/initrd.img-6.1-test": m.Files["boot/initrd.img-6.1-test"],
 		"etc/initramfs-tools/modules":                         strings.Join([]string{"virtio_pci", "virtio_blk", "nvme", "virtio_net"}, "\n") + "\n",
 	} {
 		if got[name] != want {
@@ -100,8 +103,8 @@ func sum(t *testing.T, path string) string {
 
 // A conversion that is killed at any moment leaves nothing mounted, and can be done again to the same end.
 func TestKilled(t *testing.T) {
-	m := newSmall(t)
-	path := m.disk()
+	m := converttest.New(t)
+	path := m.Disk()
 	original, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -163,9 +166,9 @@ func TestBadTools(t *testing.T) {
 		"fills memory":   {"#!/bin/sh\ncat /dev/zero >$2\n", nil, "No space left"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newSmall(t)
-			m.files["usr/sbin/mkinitramfs"] = test.script
-			path := m.disk()
+			m := converttest.New(t)
+			m.Files["usr/sbin/mkinitramfs"] = test.script
+			path := m.Disk()
 			s, err := Detect(t.Context(), []string{path})
 			if err != nil {
 				t.Fatal(err)
@@ -178,7 +181,7 @@ func TestBadTools(t *testing.T) {
 			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) || errors.Is(err, ErrRefused) {
 				t.Errorf("conversion: %v", err)
 			}
-			if got := contents(t, path)["boot/initrd.img-6.1-test"]; got != m.files["boot/initrd.img-6.1-test"] {
+			if got := contents(t, path)["boot/initrd.img-6.1-test"]; got != m.Files["boot/initrd.img-6.1-test"] {
 				t.Errorf("the old initramfs has %d bytes now", len(got))
 			}
 			clean(t, path)
@@ -202,9 +205,9 @@ func TestRefused(t *testing.T) {
 		"missing disk":      {func(f map[string]string) { f["etc/fstab"] += "UUID=gone /boot ext4 defaults 0 2\n" }, Target{Platform: KVM}, "replicate the disk that holds it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newSmall(t)
-			test.change(m.files)
-			path := m.disk()
+			m := converttest.New(t)
+			test.change(m.Files)
+			path := m.Disk()
 			before := sum(t, path)
 			s, err := Detect(t.Context(), []string{path})
 			if err == nil {
@@ -249,10 +252,66 @@ func TestRefusedDisks(t *testing.T) {
 	}
 }
 
+func TestNoBootCode(t *testing.T) {
+	path := converttest.New(t).Disk()
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+path, "bs=440", "count=1", "conv=notrunc").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s, err := Detect(t.Context(), []string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), s, Target{Platform: KVM}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "no disk can start a machine") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The mark is for root alone, whatever was there, and changes nothing else.
+func TestMark(t *testing.T) {
+	if MarkPath != wire.CopyMarkPath {
+		t.Errorf("the mark is at %s, and agents look at %s", MarkPath, wire.CopyMarkPath)
+	}
+	m := converttest.New(t)
+	m.Files["var/lib/openmigrate/copy.json"] = "of an earlier copy"
+	path := m.Disk()
+	mustConvert(t, path)
+	for _, mark := range []string{"one", "two"} {
+		target := Target{Platform: KVM, Mark: []byte(mark)}
+		s, err := Detect(t.Context(), []string{path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Convert(t.Context(), s, target, nil)
+		if err != nil || len(r.Changes) != 1 || r.Changes[0].Path != MarkPath || r.Changes[0].Backup != "" {
+			t.Errorf("%+v, %v", r, err)
+		}
+		got := contents(t, path)
+		if got[MarkPath[1:]] != mark {
+			t.Errorf("the mark is %q", got[MarkPath[1:]])
+		}
+		err = disks.Private(t.Context(), func(space *disks.Space) error {
+			return s.withRoot(space, true, func(tr *tree.Tree) error {
+				info, err := tr.Lstat(MarkPath)
+				if err == nil && info.Mode() != 0o600 {
+					t.Errorf("its mode is %v", info.Mode())
+				}
+				return err
+			})
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if r, err := Convert(t.Context(), s, target, nil); err != nil || len(r.Changes) != 0 {
+			t.Errorf("again: %+v, %v", r, err)
+		}
+	}
+	clean(t, path)
+}
+
 // A disk that changed since it was looked at is not converted by what was seen then.
 func TestChangedDisk(t *testing.T) {
-	m := newSmall(t)
-	path := m.disk()
+	m := converttest.New(t)
+	path := m.Disk()
 	s, err := Detect(t.Context(), []string{path})
 	if err != nil {
 		t.Fatal(err)
@@ -267,23 +326,23 @@ func TestChangedDisk(t *testing.T) {
 
 // Links of the machine's that lead to files of ours do not reach them.
 func TestHostileLinks(t *testing.T) {
-	m := newSmall(t)
+	m := converttest.New(t)
 	victim := filepath.Join(t.TempDir(), "victim")
 	if err := os.WriteFile(victim, []byte("ours"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(m.root, "etc/network"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(m.Root, "etc/network"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(m.root, "var/lib"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(m.Root, "var/lib"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, to := range map[string]string{"etc/netplan": filepath.Dir(victim), "var/lib/openmigrate": filepath.Dir(victim), "tmp": "/proc"} {
-		if err := os.Symlink(to, filepath.Join(m.root, name)); err != nil {
+		if err := os.Symlink(to, filepath.Join(m.Root, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	path := m.disk()
+	path := m.Disk()
 	s, err := Detect(t.Context(), []string{path})
 	if err == nil {
 		_, err = Convert(t.Context(), s, Target{Platform: KVM}, nil)

@@ -1,7 +1,8 @@
 // Package fuse shows the disks of a view as read-only files: disk0.img, disk1.img and so on. The kernel keeps the pages that it has read,
 // since the content never changes; a chunk that cannot be had is EIO, and the reason is in the log.
 //
-// A Mount serves from goroutines of its own until it is unmounted.
+// A Mount is for people, in a folder. A Private one is for another process of ours, and lies nowhere; its disks may be writable.
+// Both serve from goroutines of their own until they are unmounted or closed.
 package fuse
 
 import (
@@ -34,6 +35,7 @@ type Options struct {
 	AllowOther bool         // let users other than the one who mounts read, root included
 	Name       string       // what 'mount' shows as the source
 	Time       time.Time    // of the files
+	ReadAhead  int64        // bytes that the kernel reads ahead; 0: 1 MiB. NewPrivate only
 	Log        *slog.Logger // nil: slog.Default
 }
 
@@ -133,6 +135,9 @@ type file struct {
 // Getattr implements fs.NodeGetattrer.
 func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *gofuse.AttrOut) syscall.Errno {
 	out.Mode = 0o444
+	if _, ok := f.disk.(Writer); ok {
+		out.Mode = 0o600
+	}
 	out.Size = uint64(f.disk.Size())
 	out.Blocks = (out.Size + 511) / 512
 	out.Blksize = 256 << 10
@@ -140,9 +145,9 @@ func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *gofuse.AttrOut) 
 	return 0
 }
 
-// Open refuses to write.
+// Open refuses to write to a disk that is no Writer.
 func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	if flags&(syscall.O_WRONLY|syscall.O_RDWR|syscall.O_TRUNC) != 0 {
+	if _, ok := f.disk.(Writer); !ok && flags&(syscall.O_WRONLY|syscall.O_RDWR|syscall.O_TRUNC) != 0 {
 		return nil, 0, syscall.EROFS
 	}
 	return nil, gofuse.FOPEN_KEEP_CACHE, 0
@@ -181,10 +186,36 @@ func (f *file) Lseek(ctx context.Context, _ fs.FileHandle, off uint64, whence ui
 	return 0, syscall.ENXIO
 }
 
-func (f *file) errno(err error) syscall.Errno {
-	if errors.Is(err, context.Canceled) {
-		return syscall.EINTR
+// Write implements fs.NodeWriter.
+func (f *file) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
+	w, ok := f.disk.(Writer)
+	if !ok {
+		return 0, syscall.EROFS
 	}
-	f.log.Error("read failed: the program that reads gets an I/O error", "file", Name(f.disk.Number()), "err", err)
+	n, err := w.WriteAt(data, off)
+	if err != nil {
+		return uint32(n), f.errno(err)
+	}
+	return uint32(n), 0
+}
+
+// Fsync implements fs.NodeFsyncer.
+func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	if w, ok := f.disk.(Writer); ok {
+		if err := w.Sync(); err != nil {
+			return f.errno(err)
+		}
+	}
+	return 0
+}
+
+func (f *file) errno(err error) syscall.Errno {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return syscall.EINTR
+	case errors.Is(err, syscall.ENOSPC):
+		return syscall.ENOSPC
+	}
+	f.log.Error("I/O failed: the program that reads or writes gets an I/O error", "file", Name(f.disk.Number()), "err", err)
 	return syscall.EIO
 }

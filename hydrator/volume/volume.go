@@ -61,6 +61,7 @@ type Volume struct {
 	path   string
 	f      *os.File
 	device bool
+	fixed  bool // the size is somebody else's decision
 	fresh  bool
 	size   int64 // bytes
 	zero   zeroer
@@ -121,7 +122,7 @@ func (v *Volume) claim() error {
 		return err
 	}
 	v.size = st.Size()
-	v.fresh = v.size == 0
+	v.fresh = v.size == 0 || v.fixed && hole(v.f)
 	return nil
 }
 
@@ -133,6 +134,9 @@ func (v *Volume) Device() bool { return v.device }
 
 // Size is in bytes.
 func (v *Volume) Size() int64 { return v.size }
+
+// File is the open target, for a process that is to change it. It stays the Volume's.
+func (v *Volume) File() *os.File { return v.f }
 
 // Fresh reports whether it is a file without content: every byte that is not written will read as zero.
 func (v *Volume) Fresh() bool { return v.fresh }
@@ -149,11 +153,11 @@ func (v *Volume) Identity() (Identity, error) {
 	return Identity{Dev: st.Dev, Inode: st.Ino, Size: st.Size, Modified: st.Mtim.Nano()}, nil
 }
 
-// SetSize makes a file exactly size bytes long; what is added reads as zeros. A device must be at least that large.
+// SetSize makes a file exactly size bytes long; what is added reads as zeros. A device, or a file of somebody else's, must be at least that large.
 func (v *Volume) SetSize(size int64) error {
-	if v.device {
+	if v.device || v.fixed {
 		if v.size < size {
-			return fmt.Errorf("restore onto %s: %w: %d of %d bytes; give a larger device", v.path, ErrTooSmall, v.size, size)
+			return fmt.Errorf("write to %s: %w: %d of %d bytes; give a larger one", v.path, ErrTooSmall, v.size, size)
 		}
 		return nil
 	}

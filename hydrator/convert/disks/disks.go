@@ -6,6 +6,7 @@
 package disks
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,8 @@ type Disk struct {
 
 	// BootCode tells whether the first sector has code of GRUB's, as a machine with BIOS needs it on one disk.
 	BootCode bool
+	// Code tells whether the first sector has any code at all.
+	Code     bool
 	Warnings []string
 }
 
@@ -118,7 +121,7 @@ func scan(path string, index int, groups *groups) (Disk, []Volume, error) {
 				PartUUID: p.UUID, PartName: p.Name, PartType: p.Type})
 		}
 	}
-	d.BootCode, err = hasGRUB(f)
+	d.BootCode, d.Code, err = bootCode(f)
 	if err != nil {
 		return Disk{}, nil, err
 	}
@@ -141,17 +144,14 @@ func scan(path string, index int, groups *groups) (Disk, []Volume, error) {
 	return d, volumes, nil
 }
 
-// hasGRUB looks for the word that GRUB's boot sector, old and new, shows before an error.
-func hasGRUB(r io.ReaderAt) (bool, error) {
+// bootCode looks for the word that GRUB's boot sector, old and new, shows before an error, and for anything at all.
+func bootCode(r io.ReaderAt) (grub, code bool, err error) {
 	b := make([]byte, 440)
 	n, err := r.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return false, false, err
 	}
-	for i := 0; i+5 <= n; i++ {
-		if string(b[i:i+5]) == "GRUB " || string(b[i:i+5]) == "GRUB\x00" {
-			return true, nil
-		}
-	}
-	return false, nil
+	b = b[:n]
+	grub = bytes.Contains(b, []byte("GRUB ")) || bytes.Contains(b, []byte("GRUB\x00"))
+	return grub, len(bytes.Trim(b, "\x00")) > 0, nil
 }
