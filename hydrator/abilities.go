@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert/apart"
@@ -16,13 +15,22 @@ import (
 // probeTime is how long trying out may take.
 const probeTime = 20 * time.Second
 
-// cleanUp removes what a node that was killed left: mount points, on which nothing is mounted any more, and sockets. The data folder is one node's.
-func cleanUp(dataDir string) error {
-	dir := filepath.Join(dataDir, "run")
-	if err := os.RemoveAll(dir); err != nil {
+// makeRun makes the folder for what goes with the process, without what a node that was killed left there: mount points, on which nothing is mounted
+// any more, and sockets. The data folder is one node's.
+func (n *node) makeRun() error {
+	if err := os.RemoveAll(n.runDir()); err != nil {
 		return fmt.Errorf("clean up after the last start: %w", err)
 	}
+	if err := os.MkdirAll(n.runDir(), 0o700); err != nil {
+		return fmt.Errorf("make folder of this run: %w", err)
+	}
 	return nil
+}
+
+func (n *node) removeRun() {
+	if err := os.RemoveAll(n.runDir()); err != nil {
+		n.o.Log.Warn("something was left", "error", err)
+	}
 }
 
 // kinds are the jobs that this node can do: systems are looked at and converted only where that works, which is found out by doing it.
@@ -42,9 +50,6 @@ func (n *node) probe(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	if err := os.MkdirAll(n.runDir(), 0o700); err != nil {
-		return err
-	}
 	return n.shown([]fuse.Disk{blank{}}, func(disks []apart.Disk) error { return apart.Probe(ctx, disks[0], n.apart(func(wire.Progress) {})) })
 }
 

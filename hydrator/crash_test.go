@@ -16,8 +16,8 @@ import (
 
 var errCrash = errors.New("crash")
 
-// fuse lets some steps through, the next one half or, with after, whole, and none from then on.
-type fuse struct {
+// countdown lets some steps through, the next one half or, with after, whole, and none from then on.
+type countdown struct {
 	mu    sync.Mutex
 	left  int
 	after bool
@@ -25,7 +25,7 @@ type fuse struct {
 }
 
 // step returns how the step ends: done, or torn.
-func (f *fuse) step() (do bool, err error) {
+func (f *countdown) step() (do bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blown {
@@ -40,7 +40,7 @@ func (f *fuse) step() (do bool, err error) {
 
 type crashTarget struct {
 	target
-	f *fuse
+	f *countdown
 }
 
 func (c crashTarget) WriteAt(b []byte, off int64) (int, error) {
@@ -72,7 +72,7 @@ func (c crashTarget) Sync() error { return c.run(c.target.Sync) }
 
 func (c crashTarget) run(fn func() error) error { return crash(c.f, fn) }
 
-func crash(f *fuse, fn func() error) error {
+func crash(f *countdown, fn func() error) error {
 	do, err := f.step()
 	if do {
 		if ferr := fn(); ferr != nil {
@@ -84,7 +84,7 @@ func crash(f *fuse, fn func() error) error {
 
 type crashLedger struct {
 	ledger
-	f *fuse
+	f *countdown
 }
 
 func (c crashLedger) Begin(v volume.Identity, to journal.Content, unknown bool) error {
@@ -103,7 +103,7 @@ func (c crashLedger) Finish(v volume.Identity) error {
 	return crash(c.f, func() error { return c.ledger.Finish(v) })
 }
 
-func crashAt(f *fuse) func(target, ledger) (target, ledger) {
+func crashAt(f *countdown) func(target, ledger) (target, ledger) {
 	return func(t target, l ledger) (target, ledger) { return crashTarget{t, f}, crashLedger{l, f} }
 }
 
@@ -135,7 +135,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				f := &fuse{left: steps, after: after}
+				f := &countdown{left: steps, after: after}
 				o.wrap = crashAt(f)
 				_, err := restoreTo(t, w, rps[1], path, o)
 				if done = err == nil; !done && !errors.Is(err, errCrash) {
@@ -145,7 +145,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				if steps%2 == 1 {
 					// Crash once more, some steps later and for another root, then let it end.
 					last = steps % 3
-					o.wrap = crashAt(&fuse{left: steps % 7, after: !after})
+					o.wrap = crashAt(&countdown{left: steps % 7, after: !after})
 					if _, err := restoreTo(t, w, rps[(steps+1)%3], path, o); err != nil && !errors.Is(err, errCrash) {
 						t.Fatalf("%s, step %d, second run: %v", start, steps, err)
 					}
@@ -170,7 +170,7 @@ func TestResumeKeepsProgress(t *testing.T) {
 	rp := w.Replicate(t, "r", hydratortest.Image{Data: img})
 	path := filepath.Join(t.TempDir(), "disk.raw")
 	all := mustRestore(t, w, rp, filepath.Join(t.TempDir(), "whole"), img, restoreOptions{})
-	o := restoreOptions{batch: 8, every: 8 * testChunk, wrap: crashAt(&fuse{left: int(all.Chunks)})}
+	o := restoreOptions{batch: 8, every: 8 * testChunk, wrap: crashAt(&countdown{left: int(all.Chunks)})}
 	if _, err := restoreTo(t, w, rp, path, o); !errors.Is(err, errCrash) {
 		t.Fatal(err)
 	}

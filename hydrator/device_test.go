@@ -100,7 +100,7 @@ func TestCrashOnDevice(t *testing.T) {
 	for steps := 0; steps < 60; steps += 3 {
 		mustRestore(t, w, rps[0], d.Path, old, o)
 		c := o
-		c.wrap = crashAt(&fuse{left: steps, after: steps%2 == 0})
+		c.wrap = crashAt(&countdown{left: steps, after: steps%2 == 0})
 		if _, err := restoreTo(t, w, rps[1], d.Path, c); err != nil && !errors.Is(err, errCrash) {
 			t.Fatalf("step %d: %v", steps, err)
 		}

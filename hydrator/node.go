@@ -54,9 +54,6 @@ func Run(ctx context.Context, o Options) error {
 	if err := checkProviders(o.Providers); err != nil {
 		return err
 	}
-	if err := cleanUp(o.DataDir); err != nil {
-		return err
-	}
 	o.Concurrency = max(o.Concurrency, 1)
 	if o.Wait <= 0 {
 		o.Wait = 30 * time.Second
@@ -65,6 +62,10 @@ func Run(ctx context.Context, o Options) error {
 		o.Retry = time.Second
 	}
 	n := &node{o: o}
+	if err := n.makeRun(); err != nil {
+		return err
+	}
+	defer n.removeRun()
 	if n.o.Kinds == nil {
 		n.o.Kinds = n.kinds(ctx)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -186,6 +187,27 @@ func adminToken(ctx context.Context, m *ctl.Master, name string) (string, error)
 type nodeOptions struct {
 	master, token, dataDir, name string
 	jobs                         int
+	providers                    []string
+}
+
+// folders are the providers whose volumes the node may write.
+func (o *nodeOptions) folders() (map[string]string, error) {
+	m := map[string]string{}
+	for _, p := range o.providers {
+		name, folder, _ := strings.Cut(p, "=")
+		if name == "" {
+			return nil, cli.Usagef("--provider %q: want NAME=FOLDER, or NAME for volumes that are disks of this host", p)
+		}
+		if folder != "" {
+			abs, err := filepath.Abs(folder)
+			if err != nil {
+				return nil, err
+			}
+			folder = abs
+		}
+		m[name] = folder
+	}
+	return m, nil
 }
 
 func newHydrator(a *app) *cobra.Command {
@@ -203,11 +225,17 @@ func newHydrator(a *app) *cobra.Command {
 	f.StringVar(&o.dataDir, "data-dir", "", "folder for identity and volumes (needed)")
 	f.StringVar(&o.name, "name", "", "name to enrol under (default: the host's)")
 	f.IntVar(&o.jobs, "jobs", 1, "jobs at once")
+	f.StringArrayVar(&o.providers, "provider", nil, "NAME=FOLDER: a provider whose volumes this node may write, and the folder that their files must lie in; "+
+		"NAME alone when they are disks of this host; again for each")
 	return c
 }
 
 func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
 	log := a.logger()
+	folders, err := o.folders()
+	if err != nil {
+		return err
+	}
 	dir, err := statedir.Open(o.dataDir)
 	if err != nil {
 		return err
@@ -239,7 +267,7 @@ func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
 		cancel()
 	}()
 	err = hydrator.Run(ctx, hydrator.Options{
-		Client: member.Client(), DataDir: o.dataDir, MasterKey: member.Identity().MasterKey, Concurrency: max(o.jobs, 1), Log: log,
+		Client: member.Client(), DataDir: o.dataDir, MasterKey: member.Identity().MasterKey, Concurrency: max(o.jobs, 1), Providers: folders, Log: log,
 		Hello: wire.Hello{Generation: generation, Fingerprint: fingerprint, Version: version.String()},
 	})
 	if errors.Is(err, context.Canceled) {

@@ -108,6 +108,9 @@ func run(ctx context.Context, mode string, disks []Disk, target *convert.Target,
 		o = &Options{}
 	}
 	dir, err := os.MkdirTemp(o.Dir, "openmigrate-convert-")
+	if err == nil {
+		dir, err = filepath.Abs(dir) // the child has another working directory
+	}
 	if err != nil {
 		return answer{}, fmt.Errorf("make folder for mount points: %w", err)
 	}
