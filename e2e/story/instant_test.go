@@ -4,11 +4,12 @@ package story
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	mrand "math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,17 +77,15 @@ func (s *source) filled(l *launched) {
 	s.t.Helper()
 	began := time.Now()
 	s.lab.Eventually(launchLimit, "volumes are filled", func() error {
-		var jobs []struct{ Kind, State string }
-		s.lab.JSON(&jobs, "jobs", "ls")
-		for _, j := range jobs {
-			if j.Kind == "serve" && (j.State == "queued" || j.State == "leased" || j.State == "running") {
-				return fmt.Errorf("a serve job is %s", j.State)
+		for _, line := range l.info().Log {
+			if strings.HasPrefix(line.Message, "all data is there") {
+				return nil
 			}
 		}
-		return nil
+		return errors.New("the log does not say so")
 	})
 	s.t.Logf("independent of staging after another %.1f s", time.Since(began).Seconds())
-	if v := l.rows(call[wire.LaunchInfo](s, http.MethodGet, wire.Path(wire.PathLaunch, l.id), nil)); v.Count != v.Distinct || v.Count == 0 {
+	if v := l.rows(l.info()); v.Count != v.Distinct || v.Count == 0 {
 		s.t.Errorf("after the switch: %+v", v)
 	}
 }

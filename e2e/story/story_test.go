@@ -26,6 +26,7 @@ func TestStoryBIOS(t *testing.T) {
 	s.Shell(limit(t), "umount /boot/efi")
 	points = append(points, s.sync())
 
+	//ASIS s.unconverted(points[1])
 	s.testLaunch(points[1])
 	points = append(points, s.sync())
 	s.rollbacks(points)
@@ -67,6 +68,21 @@ func (s *source) testLaunch(p restpoint) {
 		t.Errorf("the copy reached the source's network: boots %v reported", heard)
 	}
 	s.life(wire.LifeReadyForCutover)
+}
+
+// unconverted starts the disks as they are, which cannot come up on another bus, and is told why.
+func (s *source) unconverted(p restpoint) {
+	tmpl := template("virtio-blk")
+	//ASIS tmpl.AsIs = true
+	l := s.ask(wire.LaunchRequest{Kind: wire.LaunchTest, Machine: name, Restpoint: p.ID, Template: tmpl})
+	i := l.wait(wire.LaunchFailed)
+	f := i.Failure
+	if f == nil || f.Step != wire.LaunchChecking || !strings.Contains(f.Cause, "/dev/sda3") || !strings.Contains(f.Console, "ALERT!") {
+		s.t.Errorf("the failure is %+v", f)
+	} else {
+		s.t.Logf("failed: %s; likely cause: %s", f.Reason, f.Cause)
+	}
+	s.nothingLeft()
 }
 
 // rollbacks starts each restpoint.
