@@ -157,8 +157,9 @@ func bootstrap(ctx context.Context, cache string, r Recipe) (string, error) {
 	}
 	return archive, once(ctx, archive, func(dir string) (string, error) {
 		made := filepath.Join(dir, "root.tar")
-		_, err := command(ctx, "unshare", "--mount", "--propagation", "private", "env", "TMPDIR="+dir,
-			"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
+		// Every package goes through a program in Python, which should be the system's and not one that has to be looked for. Nothing need survive a power cut.
+		_, err := command(ctx, "unshare", "--mount", "--propagation", "private", "env", "TMPDIR="+dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+			"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--include="+strings.Join(packages, ","), "--essential-hook="+initramfs, "bookworm", made)
 		return made, err
