@@ -26,7 +26,7 @@ func TestStoryBIOS(t *testing.T) {
 	s.Shell(limit(t), "umount /boot/efi")
 	points = append(points, s.sync())
 
-	//ASIS s.unconverted(points[1])
+	s.unconverted(points[1])
 	s.testLaunch(points[1])
 	points = append(points, s.sync())
 	s.rollbacks(points)
@@ -73,7 +73,7 @@ func (s *source) testLaunch(p restpoint) {
 // unconverted starts the disks as they are, which cannot come up on another bus, and is told why.
 func (s *source) unconverted(p restpoint) {
 	tmpl := template("virtio-blk")
-	//ASIS tmpl.AsIs = true
+	tmpl.AsIs = true
 	l := s.ask(wire.LaunchRequest{Kind: wire.LaunchTest, Machine: name, Restpoint: p.ID, Template: tmpl})
 	i := l.wait(wire.LaunchFailed)
 	f := i.Failure
