@@ -66,6 +66,7 @@ type agent struct {
 
 	known bool // the master has answered this process; of the goroutine of Run
 
+	snaps   *snapshots    // nil until they are asked for; of the loop's goroutine
 	track   track.Tracker // nil until a device is replicated; of the loop's goroutine
 	buffers *cycle.Buffers
 	blocks  *state.Blocks // nil: patches are not wanted
@@ -163,6 +164,7 @@ func (a *agent) work(ctx context.Context) error {
 			}
 		})
 	}
+	a.removeOldSnapshots(ctx)
 	err = a.loop(ctx, hello.LastRestpoint)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause

@@ -46,6 +46,17 @@ func (a *agent) tracker(disks []source.Source) track.Tracker {
 	return a.track
 }
 
+// hooks is the folder of hooks, if the assignment wants them and there is one.
+func (a *agent) hooks(as *wire.Assignment) string {
+	if as.Consistency != "" && as.Consistency != string(format.Application) {
+		return ""
+	}
+	if _, err := os.Stat(hooksDir); err != nil {
+		return ""
+	}
+	return hooksDir
+}
+
 func isDevice(s source.Source) bool { return s.Kind() == source.Disk }
 
 // freeze is how a cycle gets to one instant, if the assignment wants that and every disk is a device.
@@ -62,10 +73,7 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) cycle.Freeze 
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
 		}
-		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: freezeBudget}
-		if _, err := os.Stat(hooksDir); err == nil && (as.Consistency == "" || as.Consistency == string(format.Application)) {
-			plan.Hooks = hooksDir
-		}
+		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: freezeBudget, Hooks: a.hooks(as)}
 		all, called := len(not) == 0 && len(mounts) > 0, false
 		q := quiesce.Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}}
 		rep, err := q.Run(ctx, plan, func(ctx context.Context) error {

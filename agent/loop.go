@@ -142,7 +142,7 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 		hide = nil
 	}
 	out, err := cycle.Run(ctx, cycle.Config{
-		Tracker: a.tracker(disks), Freeze: a.freeze(as, disks), Hide: hide,
+		Tracker: a.tracker(disks), Freeze: a.freeze(as, disks), Snapshot: a.snapshot(as, disks), Hide: hide,
 		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,

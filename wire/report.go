@@ -41,7 +41,7 @@ type CycleReport struct {
 type Event struct {
 	Time    time.Time `json:"time"`
 	Level   string    `json:"level"` // info, warning, error
-	Code    string    `json:"code"`  // stable: read-error, disk-vanished, disk-shrunk, …
+	Code    string    `json:"code"`  // stable: read-error, disk-vanished, disk-shrunk, snapshot-lost, …
 	Message string    `json:"message"`
 	Disk    string    `json:"disk,omitempty"`
 	Offset  *int64    `json:"offset,omitempty"`

@@ -71,7 +71,8 @@ type Config struct {
 	Limit      func(io.Reader) io.Reader // slows a pack's body down; nil: not
 	Report     func(wire.Progress)       // is told how far the cycle is, about twice a second; may be nil
 	Tracker    track.Tracker             // nil: everything is scanned
-	Freeze     Freeze                    // nil: restpoints are fuzzy
+	Freeze     Freeze                    // nil: restpoints are fuzzy, unless there are snapshots
+	Snapshot   Snapshot                  // nil: the disks themselves are read
 	Hide       Hide                      // nil: free space is sent
 	Log        *slog.Logger
 	Buffers    *Buffers      // shared by the cycles of a process; nil: its own
@@ -274,21 +275,23 @@ func sessionRequest(conf *Config, disks []*disk) *wire.SessionRequest {
 
 // run is one cycle under a session.
 type run struct {
-	conf    *Config
-	session *wire.Session
-	disks   []*disk
-	lost    map[chunker.ID]bool
-	track   track.Cycle
-	unread  int64 // bytes that are as in the base, says the tracker
-	frozen  Frozen
-	instant time.Time // that the restpoint is of; zero: of none
-	passes  int
-	backlog int64 // bytes written since the base, of disks that are not scanned
-	stuck   bool  // it did not converge
-	why     []string
-	started time.Time
-	n       counters
-	phase   atomic.Value // string
+	conf     *Config
+	session  *wire.Session
+	disks    []*disk
+	lost     map[chunker.ID]bool
+	track    track.Cycle
+	unread   int64 // bytes that are as in the base, says the tracker
+	frozen   Frozen
+	snaps    *Snapshots // nil: the disks themselves are read
+	unfrozen string     // why there are no snapshots
+	instant  time.Time  // that the restpoint is of; zero: of none
+	passes   int
+	backlog  int64 // bytes written since the base, of disks that are not scanned
+	stuck    bool  // it did not converge
+	why      []string
+	started  time.Time
+	n        counters
+	phase    atomic.Value // string
 }
 
 // prepare settles which bases count, starts their records, and asks what was written since.
@@ -402,9 +405,9 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 		}
 		status := r.conf.Tracker.Status(d.src.ID())
 		out.Disks = append(out.Disks, DiskResult{ID: d.src.ID(), Name: d.src.Name(), Tracker: status.Tracker, TrackerWhy: status.Why,
-			Consistency: r.frozen.Consistency, ConsistencyWhy: r.frozen.Why})
+			Consistency: r.consistency(d), ConsistencyWhy: r.frozen.Why})
 		point.Disks = append(point.Disks, format.Disk{Number: i, ID: d.src.ID(), Name: d.src.Name(), Size: d.layout.Size,
-			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: d.tracker(r.conf.Tracker), Consistency: r.frozen.Consistency, Changed: d.diff})
+			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: d.tracker(r.conf.Tracker), Consistency: r.consistency(d), Changed: d.diff})
 		info := &state.BaseInfo{Restpoint: point.ID, Root: d.root, Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}
 		if err := d.rec.Seal(info); err != nil {
 			return nil, stop.end(err)

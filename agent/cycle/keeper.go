@@ -89,6 +89,8 @@ func EventOf(err error) *wire.Event {
 		e.Code = "disk-vanished"
 	case errors.Is(err, source.ErrShrunk):
 		e.Code = "disk-shrunk"
+	case errors.Is(err, source.ErrLost):
+		e.Code, e.Offset = "snapshot-lost", nil // no place on the disk is bad
 	case read != nil:
 		e.Code = "read-error"
 	default:

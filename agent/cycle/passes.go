@@ -25,6 +25,11 @@ var errTooMuch = errors.New("too much was written since the last pass")
 
 // send moves the data of all disks into staging.
 func (r *run) send(ctx context.Context) error {
+	done, err := r.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	p, err := newPipeline(ctx, r)
 	if err != nil {
 		return err
@@ -32,7 +37,10 @@ func (r *run) send(ctx context.Context) error {
 	if err := r.read(p); err != nil {
 		_ = p.fail(err) // close has the cause
 	}
-	return p.close()
+	if err := p.close(); err != nil {
+		return err
+	}
+	return r.checkSnapshot(ctx)
 }
 
 // read makes the passes and has the trees made.
@@ -50,7 +58,11 @@ func (r *run) read(p *pipeline) error {
 			return err
 		}
 	}
-	if r.conf.Freeze == nil {
+	if r.snaps != nil {
+		r.settleSnapshot()
+	} else if r.unfrozen != "" {
+		r.fuzzy("%s", r.unfrozen)
+	} else if r.conf.Freeze == nil {
 		r.fuzzy("no way to freeze was given")
 	} else if err := r.converge(p); err != nil {
 		return err

@@ -41,14 +41,16 @@ const (
 
 // Mount is a file system to freeze.
 type Mount struct {
-	Point  string // a directory on it
-	FSType string
+	Point   string // a directory on it
+	FSType  string
+	Devices []string // major:minor of the block devices that it is mounted from, as Targets found them
 }
 
 // Plan says what to freeze. A file system that lies on another (through a loop device) stands before it.
 type Plan struct {
 	Mounts      []Mount
 	NotFrozen   []string      // file systems on the same disks that cannot be frozen, with the reason: inside must prove that nothing was written
+	Suspends    bool          // inside itself freezes all file systems, by taking a snapshot: Mounts is empty
 	Hooks       string        // directory of hooks; "" for none
 	HookTimeout time.Duration // for each hook and direction; 0 is the hooks package's default
 	Budget      time.Duration // from the first freeze to the end of the context given to inside; 0 is 500 ms
@@ -145,7 +147,7 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 	case hooked:
 		rep.Why = append(rep.Why, "the directory of hooks is empty")
 	}
-	if len(plan.Mounts) == 0 {
+	if len(plan.Mounts) == 0 && !plan.Suspends {
 		rep.lower(format.Crash, "no file system was frozen")
 	}
 	for _, why := range plan.NotFrozen {
@@ -191,6 +193,9 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		rep.Frozen = append(rep.Frozen, Frozen{Mount: m, start: began})
 	}
 	if err := inside(ctx); err != nil {
+		if plan.Suspends {
+			return err
+		}
 		return fmt.Errorf("read while frozen: %w", err)
 	}
 	return nil

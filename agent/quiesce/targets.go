@@ -58,7 +58,7 @@ func (h host) targets(disks []string) (mounts []Mount, notFrozen []string, err e
 			notFrozen = append(notFrozen, fmt.Sprintf("%s on %s cannot be frozen", m.fstype, m.point))
 			continue
 		}
-		found = append(found, target{Mount{Point: m.open, FSType: m.fstype}, depth})
+		found = append(found, target{Mount{Point: m.open, FSType: m.fstype, Devices: m.devices}, depth})
 	}
 	slices.SortStableFunc(found, func(a, b target) int { return cmp.Compare(b.depth, a.depth) })
 	for _, t := range found {
@@ -176,7 +176,9 @@ func (h host) devices(super, source string) []string {
 	return all
 }
 
-// number is the major:minor of a block device.
+// Number is the major:minor of a block device.
+func Number(path string) (string, error) { return number(path) }
+
 func number(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

@@ -107,7 +107,8 @@ func TestTargets(t *testing.T) {
 	if len(mounts) != 2 || mounts[0].Point != inner || mounts[1].Point != holder {
 		t.Errorf("on %s: %+v", outer, mounts)
 	}
-	if mounts, _, err = Targets([]string{other}); err != nil || len(mounts) != 1 || mounts[0] != (Mount{Point: alone, FSType: "ext4"}) {
+	if mounts, _, err = Targets([]string{other}); err != nil || len(mounts) != 1 || mounts[0].Point != alone || mounts[0].FSType != "ext4" ||
+		len(mounts[0].Devices) != 1 || mounts[0].Devices[0] != numberOf(t, other) {
 		t.Errorf("on %s: %+v, %v", other, mounts, err)
 	}
 	bind := t.TempDir()
@@ -144,4 +145,13 @@ func TestPooled(t *testing.T) {
 	if err != nil || len(mounts) > 0 || len(not) != 1 || !strings.Contains(not[0], "/pool") {
 		t.Errorf("%v, %q, %v", mounts, not, err)
 	}
+}
+
+func numberOf(t *testing.T, path string) string {
+	t.Helper()
+	n, err := Number(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -12,6 +12,8 @@ var (
 	ErrVanished = errors.New("source vanished")
 	// ErrShrunk says that the source became smaller than it was when the pass started.
 	ErrShrunk = errors.New("source shrank while it was read")
+	// ErrLost says that the snapshot that was read is not whole: what was read of it is of no one instant.
+	ErrLost = errors.New("snapshot was lost while it was read")
 )
 
 // ReadError is a read that failed.
@@ -27,7 +29,7 @@ func (e *ReadError) Error() string {
 	return fmt.Sprintf("read %s at byte %d (%d bytes): %v", e.Source, e.Offset, e.Length, e.Err)
 }
 
-// Unwrap gives the cause: ErrVanished, ErrShrunk, os.ErrClosed, or an errno (EIO for a bad block).
+// Unwrap gives the cause: ErrVanished, ErrShrunk, ErrLost, os.ErrClosed, or an errno (EIO for a bad block).
 func (e *ReadError) Unwrap() error { return e.Err }
 
 // gone turns the errors by which a kernel says that a device or a file is no more into ErrVanished.

@@ -18,7 +18,7 @@ import (
 const recipeVersion = 1
 
 // buildLimit bounds the making of one image, which took 167 s on two processors with other work.
-const buildLimit = 20 * time.Minute
+const buildLimit = 45 * time.Minute
 
 // basePackages make a machine that boots, has LVM and can be talked to.
 var basePackages = []string{
