@@ -80,7 +80,7 @@ func replicate(t *testing.T, recipe Recipe) {
 // restpoint is what these tests look at.
 type restpoint struct {
 	ID, Consistency string
-	Disks           []struct{ Tracker string }
+	Disks           []struct{ Tracker, Consistency string }
 }
 
 // stallLimit is how long a cycle may show no progress.

@@ -5,14 +5,9 @@ package vm
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/openmigrate/openmigrate/e2e/lab"
 )
 
 // trackerPackages are what the tests of agent/track/ebpf call.
@@ -23,19 +18,6 @@ const trackerTest = "/usr/local/sbin/ebpf.test"
 // trackerLimit bounds one run of the tests in the machine, most of which is emulated checking of the programs by the kernel.
 const trackerLimit = 8 * time.Minute
 
-// buildTrackerTest builds the tests of agent/track/ebpf as a program.
-func buildTrackerTest(t *testing.T) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "ebpf.test")
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "e2e", "-trimpath", "-o", name, "./agent/track/ebpf")
-	cmd.Dir = lab.Root()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the tracker's tests: %v\n%s", err, out)
-	}
-	return name
-}
-
 // TestTracker runs the tests of agent/track/ebpf on a distribution's kernel, and on disks that the kernel of the tests may not
 // have: on each bus, below LVM and below an md array.
 func TestTracker(t *testing.T) {
@@ -43,7 +25,7 @@ func TestTracker(t *testing.T) {
 	m := Start(t, Build(t, Recipe{Packages: trackerPackages}), Options{
 		Disks: []int64{size, size, size}, Buses: []Bus{VirtioSCSI, VirtioBlk, NVMe},
 	})
-	program := buildTrackerTest(t)
+	program := buildTest(t, "./agent/track/ebpf", "ebpf.test")
 	m.WaitBoot()
 	ctx := limit(t)
 	if err := m.Put(ctx, program, trackerTest, 0o755); err != nil {
