@@ -109,6 +109,11 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 	hooked := plan.Hooks != ""
 	if hooked {
 		set := hooks.Set{Dir: plan.Hooks, Timeout: plan.HookTimeout}
+		guard, err := startGuard(q.Watchdog, &set)
+		if err != nil {
+			return rep, err
+		}
+		defer guard.end()
 		ran, herr := set.Freeze(ctx)
 		rep.Hooks = ran
 		defer func() {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,9 @@ import (
 // rcuEnv names the watchdog's rcuFile.
 const rcuEnv = "OPENMIGRATE_TEST_RCU_FILE"
 
+// hooksEnv names the freezer's folder of hooks.
+const hooksEnv = "OPENMIGRATE_TEST_HOOKS"
+
 // TestMain is also the watchdog and, as "freezer MOUNT", an agent that says "frozen" and never thaws.
 func TestMain(m *testing.M) {
 	var err error
@@ -36,7 +40,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 2 && os.Args[1] == "freezer":
 		err = os.Chdir(os.Args[2])
 		if err == nil {
-			_, err = self().Run(context.Background(), Plan{Mounts: []Mount{{Point: os.Args[2]}}, Budget: 2 * time.Second},
+			_, err = self().Run(context.Background(), Plan{Mounts: []Mount{{Point: os.Args[2]}}, Budget: 2 * time.Second, Hooks: os.Getenv(hooksEnv)},
 				func(context.Context) error {
 					fmt.Println("frozen")
 					select {}
@@ -167,8 +171,64 @@ func TestFreezerKilledOrStopped(t *testing.T) {
 	}
 }
 
-// watchdogOf returns a pidfd of the only child of pid.
-func watchdogOf(t *testing.T, pid int) int {
+// TestHooksOfKilled: what was called with freeze is called with thaw also when the agent is killed, in reverse, and once; also when all of its service
+// is asked to end.
+func TestHooksOfKilled(t *testing.T) {
+	mnt, dir := mounted(t, "ext4"), t.TempDir()
+	log := filepath.Join(t.TempDir(), "log")
+	for _, name := range []string{"a", "b"} {
+		hook := "#!/bin/sh\necho " + name + " $1 >>" + log + "\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(hook), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv(hooksEnv, dir)
+	t.Setenv(rcuEnv, filepath.Join(dir, "none"))
+	cmd := exec.Command("/proc/self/exe", "freezer", mnt)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	helpers := childrenOf(t, cmd.Process.Pid)
+	if len(helpers) != 2 {
+		t.Fatalf("%d helpers, want a watchdog and a guard", len(helpers))
+	}
+	for _, pid := range helpers {
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	await(t, write(filepath.Join(mnt, "f")))
+	want := "a freeze\nb freeze\nb thaw\na thaw\n"
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(log)
+		if err == nil && string(b) == want {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("hooks were called with %q, %v", b, err)
+		}
+	}
+	if _, err := self().Run(t.Context(), Plan{Mounts: []Mount{{Point: mnt}}, Hooks: dir, Budget: 5 * time.Second}, func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(log); err != nil || string(b) != want+want {
+		t.Errorf("without a death hooks were called with %q, %v", b[min(len(b), len(want)):], err)
+	}
+}
+
+// childrenOf are the processes that pid started.
+func childrenOf(t *testing.T, pid int) (pids []int) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
@@ -176,10 +236,22 @@ func watchdogOf(t *testing.T, pid int) int {
 	}
 	for _, task := range tasks {
 		b, err := os.ReadFile(task)
-		child := 0
-		if _, serr := fmt.Sscan(string(b), &child); err != nil || serr != nil {
+		if err != nil {
 			continue
 		}
+		for _, field := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+// watchdogOf returns a pidfd of the only child of pid.
+func watchdogOf(t *testing.T, pid int) int {
+	t.Helper()
+	for _, child := range childrenOf(t, pid) {
 		fd, err := unix.PidfdOpen(child, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The watchdog's descriptors: 3 is read for two-byte messages from the agent, 4 takes one byte 'r' when it is ready,
@@ -33,39 +36,55 @@ type watchdog struct {
 }
 
 func startWatchdog(argv []string, mounts []*os.File, limit time.Duration) (*watchdog, error) {
+	w, err := spawn(argv, mounts, limit.String(), strconv.Itoa(len(mounts)))
+	if err != nil {
+		return nil, fmt.Errorf("start watchdog: %w", err)
+	}
+	return w, nil
+}
+
+// spawn starts a helper, with a pipe to it as descriptor ctlFD, files from firstFD on and arguments after those of argv, and waits until it is ready.
+func spawn(argv []string, files []*os.File, args ...string) (*watchdog, error) {
 	if len(argv) == 0 {
-		return nil, errors.New("start watchdog: no command")
+		return nil, errors.New("no command")
 	}
 	ctlR, ctlW, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start watchdog: %w", err)
+		return nil, err
 	}
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		closeAll([]*os.File{ctlR, ctlW})
-		return nil, fmt.Errorf("start watchdog: %w", err)
+		return nil, err
 	}
 	defer closeAll([]*os.File{readyR})
-	args := append(append([]string{}, argv[1:]...), limit.String(), strconv.Itoa(len(mounts)))
 	// No caller's context: a cancelled run must not kill the process that thaws.
-	cmd := exec.CommandContext(context.Background(), argv[0], args...)
+	cmd := exec.CommandContext(context.Background(), argv[0], append(append([]string{}, argv[1:]...), args...)...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is sent to the agent's group does not end it
-	cmd.ExtraFiles = append([]*os.File{ctlR, readyW}, mounts...)
+	cmd.ExtraFiles = append([]*os.File{ctlR, readyW}, files...)
 	err = cmd.Start()
 	closeAll([]*os.File{ctlR, readyW})
 	if err != nil {
 		closeAll([]*os.File{ctlW})
-		return nil, fmt.Errorf("start watchdog: %w", err)
+		return nil, err
 	}
 	w := &watchdog{cmd: cmd, ctl: ctlW}
 	_ = readyR.SetReadDeadline(time.Now().Add(startup)) // a pipe always takes one
 	var b [1]byte
 	if _, err := io.ReadFull(readyR, b[:]); err != nil {
 		_ = cmd.Process.Kill()
-		return nil, errors.Join(fmt.Errorf("start watchdog: not ready: %w", err), w.stop(false))
+		return nil, errors.Join(fmt.Errorf("not ready: %w", err), w.stop(false))
 	}
 	return w, nil
+}
+
+// ready tells the agent that this helper is.
+func ready() error {
+	if _, err := os.NewFile(readyFD, "ready").Write([]byte{'r'}); err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	return nil
 }
 
 func (w *watchdog) send(kind, i byte) error {
@@ -91,6 +110,10 @@ func (w *watchdog) stop(held bool) error {
 // WatchdogMain is the watchdog process: args are the limit and the number of file systems. It touches no file
 // system but to thaw it. A single goroutine reads; it ends with the process.
 func WatchdogMain(args []string) error {
+	outlive()
+	if len(args) > 0 && args[0] == guardVerb {
+		return guardMain(args[1:])
+	}
 	if len(args) != 2 {
 		return errors.New("watchdog: it is started by the agent only")
 	}
@@ -123,12 +146,17 @@ func WatchdogMain(args []string) error {
 			msgs <- m
 		}
 	}()
-	ready := os.NewFile(readyFD, "ready")
-	if _, err := ready.Write([]byte{'r'}); err != nil {
-		return fmt.Errorf("watchdog: %w", err)
+	if err := ready(); err != nil {
+		return err
 	}
 	watch(files, limit, msgs, rcu)
 	return nil
+}
+
+// outlive makes the requests to end go unheard that service managers send to all processes of a service when its main one dies: what is frozen
+// then is thawed by this one. It ends with the pipe.
+func outlive() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT) // not ignored: hooks would inherit that
 }
 
 func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte, rcu *expedite) {

@@ -28,6 +28,9 @@ const (
 type Set struct {
 	Dir     string
 	Timeout time.Duration // for each call; 0 is 30 s
+
+	// Note, if not nil, is told before a hook is called with freeze and after it was called with thaw.
+	Note func(path, verb string)
 }
 
 // Result is one call of one hook.
@@ -41,12 +44,13 @@ type Result struct {
 // Freeze calls every hook with freeze and stops at the first that fails. The results are what Thaw must be given,
 // also after an error.
 func (s Set) Freeze(ctx context.Context) ([]Result, error) {
-	paths, err := s.list()
+	paths, err := s.List()
 	if err != nil {
 		return nil, err
 	}
 	var ran []Result
 	for _, p := range paths {
+		s.note(p, "freeze")
 		r := s.call(ctx, p, "freeze")
 		ran = append(ran, r)
 		if r.Err != nil {
@@ -62,14 +66,21 @@ func (s Set) Thaw(ctx context.Context, ran []Result) ([]Result, error) {
 	var errs []error
 	for i := len(ran) - 1; i >= 0; i-- {
 		r := s.call(ctx, ran[i].Path, "thaw")
+		s.note(r.Path, "thaw")
 		out = append(out, r)
 		errs = append(errs, r.Err)
 	}
 	return out, errors.Join(errs...)
 }
 
-// list returns the executables in order of names, and refuses those that others than root can change.
-func (s Set) list() ([]string, error) {
+func (s Set) note(path, verb string) {
+	if s.Note != nil {
+		s.Note(path, verb)
+	}
+}
+
+// List returns the executables in order of names, and refuses those that others than root can change.
+func (s Set) List() ([]string, error) {
 	if err := trusted(s.Dir); err != nil {
 		return nil, err
 	}
