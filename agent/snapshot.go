@@ -117,13 +117,13 @@ func (a *agent) takeSnapshots(ctx context.Context, as *wire.Assignment, disks []
 			why = append(why, "the file system on "+d.Name()+" was not frozen while its snapshot was taken")
 		}
 		out.Each[d.ID()] = level
-		out.Frozen.Consistency = weaker(out.Frozen.Consistency, level)
+		out.Consistency = weaker(out.Consistency, level)
 	}
 	if len(disks) > 1 {
-		out.Frozen.Consistency = format.Fuzzy
+		out.Consistency = format.Fuzzy
 		why = append(why, "each volume is of one instant, but snapshots of several volumes are taken one after another")
 	}
-	out.Frozen.Why = strings.Join(why, "; ")
+	out.Why = strings.Join(why, "; ")
 	h.look(ctx)
 	return out, nil
 }

@@ -251,16 +251,16 @@ func childrenOf(t *testing.T, pid int) (pids []int) {
 // watchdogOf returns a pidfd of the only child of pid.
 func watchdogOf(t *testing.T, pid int) int {
 	t.Helper()
-	for _, child := range childrenOf(t, pid) {
-		fd, err := unix.PidfdOpen(child, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = unix.Close(fd) })
-		return fd
+	children := childrenOf(t, pid)
+	if len(children) != 1 {
+		t.Fatalf("%d children, want a watchdog", len(children))
 	}
-	t.Fatal("there is no watchdog")
-	return -1
+	fd, err := unix.PidfdOpen(children[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
 }
 
 func TestFrozenAlready(t *testing.T) {

@@ -289,7 +289,7 @@ func TestReadLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	b := source.AlignedBuffer(4096)
 	if _, err := r.ReadAt(b, 0); err != nil || !bytes.Equal(b, image[:4096]) {
 		t.Fatalf("read: %v", err)
