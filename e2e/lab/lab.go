@@ -175,6 +175,13 @@ func (l *Lab) StartMaster(args ...string) {
 	}
 }
 
+// Rename starts the master anew, after a stop, under another name; "": under its address.
+func (l *Lab) Rename(name string, args ...string) {
+	l.t.Helper()
+	l.name = name
+	l.StartMaster(args...)
+}
+
 // MasterFails starts the master and expects it to end by itself with a message that matches want.
 func (l *Lab) MasterFails(want string) {
 	l.t.Helper()

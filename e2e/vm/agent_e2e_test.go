@@ -11,19 +11,21 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/openmigrate/openmigrate/e2e/lab"
 )
 
-// TestAgent replicates the disk that a machine runs from, and starts another machine from what arrived.
+// TestAgent replicates the disk that a machine runs from, which reaches master and staging under a name of their own, compares a restpoint with the disk
+// and starts another machine from one.
 func TestAgent(t *testing.T) { replicate(t, Recipe{}) }
 
 // TestAgentLVM does the same with the root on a logical volume: it is frozen through device mapper and tracked on the disk below.
 func TestAgentLVM(t *testing.T) { replicate(t, Recipe{Root: LVM}) }
 
-// unneeded are most of a machine's bytes, which a test need not carry; their blocks are free space then, which is not sent.
+// unneeded are most of a machine's bytes, which a test need not carry.
 const unneeded = "/usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18n /var/cache/apt /var/lib/apt/lists " +
 	"/lib/modules/*/kernel/sound /lib/modules/*/kernel/drivers/gpu /lib/modules/*/kernel/drivers/media " +
 	"/lib/modules/*/kernel/drivers/net/wireless /lib/modules/*/kernel/drivers/net/ethernet /lib/modules/*/kernel/drivers/infiniband"
@@ -34,12 +36,13 @@ func replicate(t *testing.T, recipe Recipe) {
 	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}})
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	ctx := limit(t)
-	m.Shell(ctx, "rm -rf "+unneeded+"; echo 'from the source' >/root/marker; sync")
+	m.Shell(ctx, "rm -rf "+unneeded+"; fstrim /; echo 'from the source' >/root/marker; sync")
 	if err := m.Put(ctx, filepath.Join(l.Bin, "openmigrate-agent"), "/usr/local/sbin/openmigrate-agent", 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// Its state is in memory, so that it goes on when the disk is read-only; free space is sent, so that the disk can be compared.
 	m.Shell(ctx, "systemd-run --quiet --unit=openmigrate-agent openmigrate-agent run"+
-		" --token '"+l.Token("agent")+"' --name vm1 --disk /dev/sda")
+		" --token '"+l.Token("agent")+"' --name vm1 --disk /dev/sda --include-free --state-dir /run/openmigrate-agent")
 	l.Eventually(2*time.Minute, "agent enrolled", func() error {
 		var list []struct{ ID string }
 		if l.JSON(&list, "machines", "ls"); len(list) == 0 {
@@ -49,21 +52,30 @@ func replicate(t *testing.T, recipe Recipe) {
 		return nil
 	})
 	syncMachine(t, l)
-	// Again: by what was written only. The ESP's file system is the one that cannot be frozen.
-	m.Shell(limit(t), "umount /boot/efi; echo 'and more' >>/root/marker")
+	// Again: by what was written only, under a writer. The ESP's file system is the one that cannot be frozen.
+	m.Shell(limit(t), `umount /boot/efi; echo 'and more' >>/root/marker
+systemd-run --quiet --unit=writer sh -c 'n=0; while :; do n=$((n+1)); echo $n >>/root/journal; sync -d /root/journal; dd if=/dev/urandom of=/root/noise bs=64k count=4 status=none; done'`)
 	p := syncMachine(t, l)
 	if p.Consistency != "filesystem" || p.Disks[0].Tracker != "ebpf" {
 		t.Errorf("consistency %s, tracker %s\n%s", p.Consistency, p.Disks[0].Tracker,
 			m.Shell(limit(t), "journalctl -n30 --no-pager -u openmigrate-agent"))
 	}
-	m.Kill()
-
-	copied := l.Path("copy.img")
-	began := time.Now()
-	if _, err := l.CLI("restpoints", "export", p.ID, "--disk", "0", "--to", copied); err != nil {
-		t.Fatal(err)
+	// And once more, when nothing can write any more: then the disk is what the restpoint must be.
+	m.Shell(limit(t), "systemctl stop writer; sync; echo u >/proc/sysrq-trigger; timeout 60 sh -c 'until grep -q \"^[^ ]* / ext4 ro\" /proc/mounts; do sleep 0.2; done'")
+	last := syncMachine(t, l)
+	if last.Disks[0].Tracker != "ebpf" {
+		t.Errorf("tracker %s", last.Disks[0].Tracker)
 	}
-	t.Logf("exported in %.0f s", time.Since(began).Seconds())
+	m.Kill()
+	// This host does not reach itself under the name that the machine knew.
+	l.Proc("master").Stop()
+	l.Rename("")
+
+	compare(t, export(t, l, last), m.disks[0])
+	copied := export(t, l, p)
+	if recipe.Root != LVM {
+		checkRoot(t, fmt.Sprintf("%s?offset=%d", copied, rootStart*mib))
+	}
 	target := Start(t, Image{copied}, Options{})
 	t.Logf("copy boots in %.0f s", target.WaitBoot().Seconds())
 	if err := target.WaitConsole(limit(t), "login:"); err != nil {
@@ -73,8 +85,47 @@ func replicate(t *testing.T, recipe Recipe) {
 	if out := target.Shell(ctx, "cat /root/marker"); out != "from the source\nand more\n" {
 		t.Errorf("the copy's marker is %q", out)
 	}
-	t.Logf("file systems at the copy's first boot: %s", target.Shell(ctx, "journalctl -b --no-pager -t systemd-fsck; dmesg | grep EXT4-fs"))
+	checks := target.Shell(ctx, "journalctl -b --no-pager -t systemd-fsck; dmesg | grep EXT4-fs")
+	t.Logf("file systems at the copy's first boot: %s", checks)
+	if strings.Contains(checks, "recovery complete") {
+		t.Error("a journal was replayed: a file system was not frozen")
+	}
 	target.Kill()
+}
+
+// export restores a restpoint's disk.
+func export(t *testing.T, l *lab.Lab, p restpoint) string {
+	t.Helper()
+	name := l.Path(p.ID + ".img")
+	began := time.Now()
+	if _, err := l.CLI("restpoints", "export", p.ID, "--disk", "0", "--to", name); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("exported in %.0f s", time.Since(began).Seconds())
+	return name
+}
+
+// compare compares a restored image with a machine's disk byte by byte.
+func compare(t *testing.T, image, disk string) {
+	t.Helper()
+	out, err := command(t.Context(), "qemu-img", "compare", "-f", "raw", "-F", "qcow2", image, disk)
+	if err != nil {
+		t.Errorf("the restored disk is another: %v", err)
+	}
+	t.Logf("restored against the disk: %s", bytes.TrimSpace(out))
+}
+
+// checkRoot: the file system was frozen, and nothing is wrong with it.
+func checkRoot(t *testing.T, image string) {
+	t.Helper()
+	out, err := command(t.Context(), "dumpe2fs", "-h", image)
+	if err != nil || bytes.Contains(out, []byte("needs_recovery")) {
+		t.Errorf("the root was not frozen: %v\n%s", err, out)
+	}
+	if out, err = command(t.Context(), "e2fsck", "-fn", image); err != nil {
+		t.Errorf("the root is damaged: %v", err)
+	}
+	t.Logf("e2fsck: %s", bytes.TrimSpace(out))
 }
 
 // restpoint is what these tests look at.

@@ -46,11 +46,15 @@ const snapshotHook = "#!/bin/sh\necho $1 >>/run/hooked\n"
 
 // TestSnapshotSource replicates logical volumes that are written to, through their snapshots.
 func TestSnapshotSource(t *testing.T) {
-	l := lab.NewWith(t, lab.Options{Name: HostAddr})
-	m := Start(t, Build(t, Recipe{}), Options{HostPorts: []int{portOf(t, l.Addr), portOf(t, stagingAddr(t, l))}, Disks: []int64{3 << 30}})
+	l := lab.New(t)
+	ports := []int{portOf(t, l.Addr), portOf(t, stagingAddr(t, l))}
+	m := Start(t, Build(t, Recipe{}), Options{HostPorts: ports, Disks: []int64{3 << 30}})
 	program := buildTest(t, "./agent/source/lvm", "lvm.test")
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	v := &volumes{t: t, l: l, m: m}
+	for _, port := range ports {
+		m.Forward(limit(t), port)
+	}
 	v.setUp(program)
 
 	t.Run("conformance", func(t *testing.T) {
