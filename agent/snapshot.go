@@ -72,7 +72,7 @@ func (a *agent) takeSnapshots(ctx context.Context, as *wire.Assignment, disks []
 		}
 		prepared, paths = append(prepared, p), append(paths, d.Name())
 	}
-	each, why, err := snapshotLevels(paths)
+	each, points, why, err := snapshotLevels(paths)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", lvm.ErrNone, err)
 	}
@@ -89,6 +89,10 @@ func (a *agent) takeSnapshots(ctx context.Context, as *wire.Assignment, disks []
 	q := quiesce.Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}}
 	var at time.Time
 	rep, err := q.Run(ctx, plan, func(ctx context.Context) error {
+		// What is dirty is written back by a suspension otherwise, while writers wait.
+		for _, point := range points {
+			quiesce.Sync(point)
+		}
 		at = time.Now()
 		for _, p := range prepared {
 			snap, err := p.Take(ctx)
@@ -103,7 +107,8 @@ func (a *agent) takeSnapshots(ctx context.Context, as *wire.Assignment, disks []
 		return nil, fmt.Errorf("%w: %w", lvm.ErrNone, err)
 	}
 	out := &cycle.Snapshots{Readers: map[string]source.Reader{}, Each: map[string]format.Consistency{}, Time: at, Check: h.check, Close: h.close,
-		Frozen: cycle.Frozen{Consistency: rep.Level, For: rep.For}}
+		Frozen: cycle.Frozen{Consistency: rep.Level}, // how long it took lvcreate says nothing of how long writers waited
+		Note:   fmt.Sprintf("snapshots were taken in %v; writers waited for a part of that", rep.For.Round(time.Millisecond))}
 	why = append(rep.Why, why...)
 	for i, d := range disks {
 		r, err := h.open(ctx, i)
@@ -158,22 +163,23 @@ func (a *agent) forgetSnapshots() error {
 var frozenBySnapshot = []string{"ext2", "ext3", "ext4", "xfs"}
 
 // snapshotLevels is the best that a snapshot of each volume can be: of the instant of a freeze, where all that is mounted from it is mounted
-// directly and freezes with it; else of any instant.
-func snapshotLevels(paths []string) (each []format.Consistency, why []string, err error) {
+// directly and freezes with it; else of any instant. points are where file systems of the volumes are mounted.
+func snapshotLevels(paths []string) (each []format.Consistency, points, why []string, err error) {
 	for _, path := range paths {
 		device, err := quiesce.Number(path)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		mounts, not, err := quiesce.Targets([]string{path})
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		level := format.Application
 		if len(mounts) == 0 && len(not) == 0 {
 			not = []string{"no file system is mounted from " + path}
 		}
 		for _, m := range mounts {
+			points = append(points, m.Point)
 			if len(m.Devices) != 1 || m.Devices[0] != device || !slices.Contains(frozenBySnapshot, m.FSType) {
 				not = append(not, fmt.Sprintf("a snapshot of %s does not freeze %s on %s", path, m.FSType, m.Point))
 			}
@@ -183,7 +189,7 @@ func snapshotLevels(paths []string) (each []format.Consistency, why []string, er
 		}
 		each, why = append(each, level), append(why, not...)
 	}
-	return each, why, nil
+	return each, points, why, nil
 }
 
 // Where an ext2, ext3 or ext4 superblock says that its journal must be replayed (Documentation/filesystems/ext4/super.rst).

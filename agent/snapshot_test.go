@@ -44,7 +44,7 @@ func TestSnapshotLevels(t *testing.T) {
 	}
 	level := func(path string, want format.Consistency, says string) {
 		t.Helper()
-		each, why, err := snapshotLevels([]string{path})
+		each, _, why, err := snapshotLevels([]string{path})
 		if err != nil || len(each) != 1 || each[0] != want || (len(why) > 0) != (says != "") || !strings.Contains(strings.Join(why, ";"), says) {
 			t.Errorf("%v: %q, %v; want %s that says %q", each, why, err, want, says)
 		}

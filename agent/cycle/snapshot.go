@@ -20,6 +20,7 @@ type Snapshots struct {
 	Readers map[string]source.Reader      // by disk id
 	Each    map[string]format.Consistency // of each disk for itself, by id: not weaker than Frozen.Consistency
 	Time    time.Time                     // the instant
+	Note    string                        // what else the operator should know; may be empty
 	Check   func(context.Context) error   // after the last read: was all of it of that instant?
 	Close   func()                        // gives the snapshots up, and closes the readers
 }
@@ -64,6 +65,9 @@ func (r *run) snapshot(ctx context.Context) (done func(), err error) {
 // settleSnapshot takes the instant of the snapshots for that of the restpoint.
 func (r *run) settleSnapshot() {
 	r.frozen, r.instant = r.snaps.Frozen, r.snaps.Time
+	if r.snaps.Note != "" {
+		r.note("%s", r.snaps.Note)
+	}
 	if r.frozen.Why != "" {
 		r.note("the restpoint is %s: %s", r.frozen.Consistency, r.frozen.Why)
 	}

@@ -31,6 +31,14 @@ func closeAll(files []*os.File) {
 	}
 }
 
+// Sync writes back what is dirty in the file system that is mounted at point. That it cannot is no error: a freeze does so, too.
+func Sync(point string) {
+	if files, err := openAll([]Mount{{Point: point}}); err == nil {
+		_ = unix.Syncfs(int(files[0].Fd()))
+		closeAll(files)
+	}
+}
+
 // syncAll writes back what is dirty, so that the freeze itself has little to do.
 func syncAll(ctx context.Context, mounts []Mount, files []*os.File) error {
 	for i, f := range files {

@@ -75,8 +75,12 @@ func printReport(w io.Writer, r *wire.Report) {
 	if c == nil {
 		return
 	}
-	cli.Row(w, "last cycle", fmt.Sprintf("%s, passes over the disks: %d, writers kept waiting for %s, %s were written since the restpoint before",
-		short(c.Duration), c.Passes, short(c.Frozen), progress.Bytes(c.Backlog)))
+	waited := ""
+	if c.Frozen > 0 {
+		waited = fmt.Sprintf("writers kept waiting for %s, ", short(c.Frozen))
+	}
+	cli.Row(w, "last cycle", fmt.Sprintf("%s, passes over the disks: %d, %s%s were written since the restpoint before",
+		short(c.Duration), c.Passes, waited, progress.Bytes(c.Backlog)))
 	for _, why := range c.Why {
 		cli.Row(w, "", why)
 	}
