@@ -18,7 +18,7 @@ const probeTime = 20 * time.Second
 // makeRun makes the folder for what goes with the process, without what a node that was killed left there: mount points, on which nothing is mounted
 // any more, and sockets. The data folder is one node's.
 func (n *node) makeRun() error {
-	if err := os.RemoveAll(n.runDir()); err != nil {
+	if err := errors.Join(os.RemoveAll(n.runDir()), os.RemoveAll(n.shortDir())); err != nil {
 		return fmt.Errorf("clean up after the last start: %w", err)
 	}
 	if err := os.MkdirAll(n.runDir(), 0o700); err != nil {
@@ -28,7 +28,7 @@ func (n *node) makeRun() error {
 }
 
 func (n *node) removeRun() {
-	if err := os.RemoveAll(n.runDir()); err != nil {
+	if err := errors.Join(os.RemoveAll(n.runDir()), os.RemoveAll(n.shortDir())); err != nil {
 		n.o.Log.Warn("something was left", "error", err)
 	}
 }
@@ -40,7 +40,7 @@ func (n *node) kinds(ctx context.Context) []string {
 		n.o.Log.Info("this node does not convert machines", "why", err)
 		return kinds
 	}
-	return append(kinds, wire.JobInspect, wire.JobConvert)
+	return append(kinds, wire.JobInspect, wire.JobConvert, wire.JobServe)
 }
 
 // probe shows a small disk to another process, which attaches it.

@@ -30,7 +30,7 @@ const (
 // lease is lost: two holders of one job must not write.
 func hold(ctx context.Context, c JobClient, job *wire.Job, progress func(wire.Progress),
 	work func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error)) (wire.JobResult, error) {
-	k := &keeper{c: c, job: job.ID, ttl: time.Duration(job.Lease.TTL)}
+	k := &keeper{c: c, job: job.ID, ttl: time.Duration(job.Lease.TTL), now: make(chan struct{}, 1)}
 	workCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	keepCtx, stop := context.WithCancel(workCtx)
@@ -71,11 +71,23 @@ type keeper struct {
 	c   JobClient
 	job string
 	ttl time.Duration // of the last renewal
+	now chan struct{} // holds something when the master waits for what there is to say
 	mu  sync.Mutex
 	p   wire.Progress // guarded by mu
 }
 
-func (k *keeper) set(p wire.Progress) { k.mu.Lock(); defer k.mu.Unlock(); k.p = p }
+func (k *keeper) set(p wire.Progress) {
+	k.mu.Lock()
+	news := len(p.Views) > len(k.p.Views)
+	k.p = p
+	k.mu.Unlock()
+	if news {
+		select {
+		case k.now <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // keep renews every third of the lease until ctx ends. It gives up when the lease is over by this host's clock.
 func (k *keeper) keep(ctx context.Context) error {
@@ -89,6 +101,8 @@ func (k *keeper) keep(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
+		case <-k.now:
+			timer.Stop()
 		case <-timer.C:
 		}
 		k.mu.Lock()

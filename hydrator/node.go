@@ -32,7 +32,8 @@ type Options struct {
 	// Providers are those whose volumes this node may write: by name, the folder that the files of its volumes must lie in, whatever links say.
 	// An empty folder: its volumes are disks of this host, known by their serial numbers.
 	Providers   map[string]string
-	Concurrency int           // jobs at once; 0: 1
+	Concurrency int           // jobs at once, besides those that serve; 0: 1
+	Serves      int           // serve jobs at once, which wait most of the time; 0: 4
 	Wait        time.Duration // of a long poll; 0: 30 s
 	Retry       time.Duration // first pause after an error, doubled up to a minute; 0: 1 s
 	Reader      reader.Options
@@ -55,6 +56,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	o.Concurrency = max(o.Concurrency, 1)
+	if o.Serves <= 0 {
+		o.Serves = defaultServes
+	}
 	if o.Wait <= 0 {
 		o.Wait = 30 * time.Second
 	}
@@ -79,12 +83,19 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var lanes sync.WaitGroup
-	for range o.Concurrency {
+	kinds, serves := n.split()
+	start := func(lane func(context.Context) error) {
 		lanes.Go(func() {
-			if err := n.lane(ctx); err != nil {
+			if err := lane(ctx); err != nil {
 				cancel(err)
 			}
 		})
+	}
+	for range o.Concurrency {
+		start(func(ctx context.Context) error { return n.lane(ctx, kinds) })
+	}
+	if serves {
+		start(n.serveLane)
 	}
 	lanes.Wait()
 	return quiet(ctx, context.Cause(ctx))
@@ -98,32 +109,84 @@ func quiet(ctx context.Context, err error) error {
 	return err
 }
 
+// split takes out serve jobs, which take as long as a machine runs on them and must not keep others waiting.
+func (n *node) split() (kinds []string, serves bool) {
+	for _, k := range n.o.Kinds {
+		if k == wire.JobServe {
+			serves = true
+		} else {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds, serves
+}
+
 // lane works on one job after another.
-func (n *node) lane(ctx context.Context) error {
-	for ctx.Err() == nil {
-		var job *wire.Job
-		err := n.again(ctx, "lease a job", func() (err error) {
-			job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: n.o.Kinds, Providers: n.providers(), Wait: wire.Duration(n.o.Wait)})
+func (n *node) lane(ctx context.Context, kinds []string) error {
+	for ctx.Err() == nil && len(kinds) > 0 {
+		job, err := n.lease(ctx, kinds)
+		if err != nil {
 			return err
-		})
+		}
+		if job != nil {
+			n.do(ctx, job)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// serveLane works on several serve jobs at once.
+func (n *node) serveLane(ctx context.Context) error {
+	slots := make(chan struct{}, n.o.Serves)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	defer cancel(nil)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		job, err := n.lease(ctx, []string{wire.JobServe})
 		if err != nil {
 			return err
 		}
 		if job == nil {
+			<-slots
 			continue
 		}
-		log := n.o.Log.With("job", job.ID, "kind", job.Kind)
-		log.Info("job started")
-		res, err := hold(ctx, n.o.Client, job, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
-			return n.work(ctx, job, show)
+		jobs.Go(func() {
+			defer func() { <-slots }()
+			n.do(ctx, job)
 		})
-		if err != nil {
-			log.Warn("job failed", "error", err)
-			continue
-		}
+	}
+}
+
+// lease waits for a job; nil if there was none for a while.
+func (n *node) lease(ctx context.Context, kinds []string) (job *wire.Job, err error) {
+	err = n.again(ctx, "lease a job", func() (err error) {
+		job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: kinds, Providers: n.providers(), Wait: wire.Duration(n.o.Wait)})
+		return err
+	})
+	return job, err
+}
+
+// do works on a job that was leased.
+func (n *node) do(ctx context.Context, job *wire.Job) {
+	log := n.o.Log.With("job", job.ID, "kind", job.Kind)
+	log.Info("job started")
+	res, err := hold(ctx, n.o.Client, job, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
+		return n.work(ctx, job, show)
+	})
+	switch {
+	case errors.Is(err, ErrCancelled):
+		log.Info("job was cancelled", "fetched", res.Fetched)
+	case err != nil:
+		log.Warn("job failed", "error", err)
+	default:
 		log.Info("job done", "chunks", res.Chunks, "fetched", res.Fetched, "written", res.Written)
 	}
-	return context.Cause(ctx)
 }
 
 // again repeats fn until it works, unless the master says that it never will.

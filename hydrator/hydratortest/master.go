@@ -109,19 +109,23 @@ func (w *World) LeaseJob(ctx context.Context, r *wire.LeaseRequest) (*wire.Job, 
 	defer wait.Stop()
 	for {
 		w.mu.Lock()
-		if len(w.queue) > 0 {
-			j := w.queue[0]
-			w.queue = w.queue[1:]
+		// Kinds that nobody has are for those who ask for more than serve jobs.
+		only := slices.Equal(r.Kinds, []string{wire.JobServe})
+		at := slices.IndexFunc(w.queue, func(j *wire.Job) bool { return slices.Contains(r.Kinds, j.Kind) || !only && j.Kind != wire.JobServe })
+		if at >= 0 {
+			j := w.queue[at]
+			w.queue = slices.Delete(w.queue, at, at+1)
 			w.mu.Unlock()
 			return j, nil
 		}
+		queued := w.queued
 		w.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-wait.C:
 			return nil, nil
-		case <-w.queued:
+		case <-queued:
 		}
 	}
 }
@@ -129,12 +133,10 @@ func (w *World) LeaseJob(ctx context.Context, r *wire.LeaseRequest) (*wire.Job, 
 // Queue gives a job to the next LeaseJob.
 func (w *World) Queue(j *wire.Job) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.queue = append(w.queue, j)
-	w.mu.Unlock()
-	select {
-	case w.queued <- struct{}{}:
-	default:
-	}
+	close(w.queued)
+	w.queued = make(chan struct{})
 }
 
 // Cancel makes the next renewal of a job say that it is cancelled.
@@ -171,6 +173,13 @@ func (w *World) Damage() []wire.Damage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.damage)
+}
+
+// Progress is what the renewals said.
+func (w *World) Progress() []wire.Progress {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.progress)
 }
 
 // Ended is how the jobs ended.

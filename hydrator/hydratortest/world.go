@@ -58,7 +58,7 @@ type World struct {
 func NewWorld(t testing.TB, c clock.Clock) *World {
 	w := &World{
 		Keys: format.NewKeys(), Store: memstore.New(c), locations: map[chunker.ID][]wire.Location{}, gone: map[format.PackID]bool{},
-		valid: time.Hour, queued: make(chan struct{}, 1), cancelled: map[string]bool{},
+		valid: time.Hour, queued: make(chan struct{}), cancelled: map[string]bool{},
 	}
 	w.agentPub, w.agent, _ = ed25519.GenerateKey(nil)
 	w.masterPub, w.master, _ = ed25519.GenerateKey(nil)
