@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert"
@@ -145,7 +146,7 @@ func boundSystem(s *convert.System) (json.RawMessage, error) {
 	if err == nil && len(b) > wire.MaxConvertReport {
 		short := *s
 		short.Volumes, short.Mounts, short.Root, short.ESP = nil, nil, -1, -1
-		short.Notes = append(short.Notes[:min(len(short.Notes), 8):8], "the volumes are too many to be listed")
+		short.Notes = append(slices.Clip(short.Notes[:min(len(short.Notes), 8)]), "the volumes are too many to be listed")
 		b, err = json.Marshal(short)
 	}
 	if err == nil && len(b) > wire.MaxConvertReport {
@@ -171,7 +172,7 @@ func boundReport(r *convert.Report) (json.RawMessage, error) {
 			return nil, fmt.Errorf("encode report: it has %d bytes, and the master takes %d", len(b), wire.MaxConvertReport)
 		}
 		short.Changes = short.Changes[:len(short.Changes)/2]
-		short.Warnings = append(r.Warnings[:min(len(r.Warnings), len(short.Warnings)/2):len(short.Warnings)/2],
+		short.Warnings = append(slices.Clip(r.Warnings[:min(len(r.Warnings), len(short.Warnings)/2)]),
 			fmt.Sprintf("the report was too long: %d of %d changes are listed", len(short.Changes), len(r.Changes)))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -155,11 +156,15 @@ func TestServeStops(t *testing.T) {
 	rp := w.Replicate(t, "r", hydratortest.Image{Data: img})
 	j := serveJob(w, rp, forKVM)
 	j.Lease.TTL = wire.Duration(6 * time.Second)
-	seen := ""
-	_, err := hold(t.Context(), fenced{w}, j, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
-		return n.work(ctx, j, func(p wire.Progress) { seen = p.Phase; show(p) })
+	client, seen := &fickle{World: w}, ""
+	_, err := hold(t.Context(), client, j, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
+		return n.work(ctx, j, func(p wire.Progress) {
+			seen = p.Phase
+			client.lost.Store(seen == "initramfs")
+			show(p)
+		})
 	})
-	if !isLost(err) || seen != "initramfs" {
+	if !errors.Is(err, errLeaseLost) || seen != "initramfs" {
 		t.Errorf("%v in %q", err, seen)
 	}
 	detached(t, "/disk0.img")
@@ -175,8 +180,6 @@ func TestServeStops(t *testing.T) {
 	}
 	unmounted(t, n)
 }
-
-func isLost(err error) bool { return err != nil && strings.Contains(err.Error(), errLeaseLost.Error()) }
 
 // Sockets have short paths, wherever the data folder is.
 func TestSocketPath(t *testing.T) {
