@@ -136,7 +136,7 @@ func (n *node) socket(job string) (string, error) {
 	name := short(job) + ".nbd"
 	if len(dir)+1+max(len(name), atomicly) > maxSocket {
 		dir = n.shortDir()
-		if err := os.Mkdir(dir, 0o700); err != nil && !(errors.Is(err, os.ErrExist) && mine(dir)) {
+		if err := os.Mkdir(dir, 0o700); err != nil && (!errors.Is(err, os.ErrExist) || !mine(dir)) {
 			return "", fmt.Errorf("make folder for sockets: %w", err)
 		}
 	}

@@ -160,7 +160,7 @@ func (l *Layer) ReadContext(ctx context.Context, p []byte, off int64) (int, erro
 			m, err = l.below.ReadContext(ctx, part, at)
 		}
 		n += m
-		if err != nil && !(errors.Is(err, io.EOF) && m == len(part)) {
+		if err != nil && (!errors.Is(err, io.EOF) || m < len(part)) {
 			return n, err
 		}
 	}
@@ -237,7 +237,7 @@ func (l *Layer) part(p []byte, block int64, skip int) error {
 	}
 	b := make([]byte, Block)
 	size := min(Block, l.Size()-block*Block)
-	if n, err := l.below.ReadContext(l.ctx, b[:size], block*Block); err != nil && !(errors.Is(err, io.EOF) && int64(n) == size) {
+	if n, err := l.below.ReadContext(l.ctx, b[:size], block*Block); err != nil && (!errors.Is(err, io.EOF) || int64(n) < size) {
 		return err
 	}
 	copy(b[skip:], p)

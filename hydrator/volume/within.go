@@ -41,7 +41,7 @@ func (v *Volume) openWithin(folder string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // it was only read
 	st, err := root.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -65,7 +65,7 @@ func (s *Machine) program(name string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	out, err := exec.Command("ldd", path).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "ldd", path).CombinedOutput()
 	if err != nil && !bytes.Contains(out, []byte("not a dynamic executable")) {
 		s.t.Fatalf("ldd %s: %v\n%s", path, err, out)
 	}
@@ -115,7 +115,7 @@ func (s *Machine) Disk() string {
 	path := filepath.Join(s.t.TempDir(), "disk.img")
 	script := `truncate -s 24M "$1" && printf 'label: dos\nstart=1MiB\n' | sfdisk -q "$1" && mkfs.ext4 -q -F -d "$2" -E offset=1048576 "$1" 22m &&
 printf 'GRUB ' | dd of="$1" bs=1 seek=100 conv=notrunc status=none`
-	if out, err := exec.Command("sh", "-c", script, "sh", path, s.Root).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "sh", "-c", script, "sh", path, s.Root).CombinedOutput(); err != nil {
 		s.t.Fatalf("make disk: %v\n%s", err, out)
 	}
 	return path
@@ -126,7 +126,7 @@ func (s *Machine) Whole(size, mkfs string, subvolumes ...string) string {
 	s.t.Helper()
 	s.fill()
 	path := filepath.Join(s.t.TempDir(), "disk.img")
-	if out, err := exec.Command("sh", "-c", `truncate -s "$1" "$2" && `+mkfs+` "$2"`, "sh", size, path).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "sh", "-c", `truncate -s "$1" "$2" && `+mkfs+` "$2"`, "sh", size, path).CombinedOutput(); err != nil {
 		s.t.Fatalf("make file system: %v\n%s", err, out)
 	}
 	if err := loader(path); err != nil {
@@ -142,14 +142,14 @@ func (s *Machine) Whole(size, mkfs string, subvolumes ...string) string {
 		}
 		to := space.Dir()
 		for _, v := range subvolumes {
-			if out, err := exec.Command("btrfs", "subvolume", "create", filepath.Join(space.Dir(), v)).CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(context.Background(), "btrfs", "subvolume", "create", filepath.Join(space.Dir(), v)).CombinedOutput(); err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
 		}
 		if len(subvolumes) > 0 {
 			to = filepath.Join(to, subvolumes[0])
 		}
-		out, err := exec.Command("cp", "-a", s.Root+"/.", to).CombinedOutput()
+		out, err := exec.CommandContext(context.Background(), "cp", "-a", s.Root+"/.", to).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, out)
 		}
