@@ -29,6 +29,27 @@ var basePackages = []string{
 // in guest changes; newer Debian packages do not replace it.
 func Build(t testing.TB, r Recipe) Image {
 	t.Helper()
+	r = r.withDefaults()
+	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
+	defer cancel()
+	image, err := build(ctx, t.TempDir(), r, t.Logf, func(d *disk) error { return d.installLVM(ctx, t, r) })
+	fatal(t, "build image", err)
+	return image
+}
+
+// Make is Build for programs that are no tests. It does not make images with LVM, for which a machine must run.
+func Make(ctx context.Context, r Recipe, log func(format string, args ...any)) (Image, error) {
+	ctx, cancel := context.WithTimeout(ctx, buildLimit)
+	defer cancel()
+	tmp, err := os.MkdirTemp("", "openmigrate-vm-")
+	if err != nil {
+		return Image{}, err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	return build(ctx, tmp, r.withDefaults(), log, func(*disk) error { return errors.New("only a test makes images with LVM") })
+}
+
+func (r Recipe) withDefaults() Recipe {
 	if r.Root == "" {
 		r.Root = Ext4
 	}
@@ -38,19 +59,15 @@ func Build(t testing.TB, r Recipe) Image {
 			r.SizeMiB = 3072
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
-	defer cancel()
-	image, err := build(ctx, t, r)
-	fatal(t, "build image", err)
-	return image
+	return r
 }
 
-func build(ctx context.Context, t testing.TB, r Recipe) (Image, error) {
+func build(ctx context.Context, tmp string, r Recipe, log func(format string, args ...any), installLVM func(*disk) error) (Image, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return Image{}, err
 	}
-	guest, err := guestProgram(ctx, t.TempDir())
+	guest, err := guestProgram(ctx, tmp)
 	if err != nil {
 		return Image{}, err
 	}
@@ -64,11 +81,11 @@ func build(ctx context.Context, t testing.TB, r Recipe) (Image, error) {
 		d := newDisk(filepath.Join(dir, "disk"), key, r)
 		var err error
 		if r.Root == LVM {
-			err = d.installLVM(ctx, t, r)
+			err = installLVM(d)
 		} else {
 			err = d.install(ctx, filepath.Join(dir, "root"), guest, r)
 		}
-		t.Logf("image %s (%s) made in %.0f s", key, r.Root, time.Since(began).Seconds())
+		log("image %s (%s) made in %.0f s", key, r.Root, time.Since(began).Seconds())
 		return d.path, err
 	})
 	return image, err
