@@ -122,6 +122,9 @@ func (p *Provider) Close() error {
 	return nil
 }
 
+// VolumesDir is the folder that the files of all volumes lie in, below a state directory.
+func VolumesDir(dir string) string { return filepath.Join(dir, volumesDir) }
+
 // takeLock locks a file for as long as any copy of the descriptor is open, also in a child that inherited it.
 func takeLock(f *os.File) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
