@@ -1,12 +1,10 @@
-// Package apiclient is what people's tools ask of the master: one typed method for each operation of wire/operator.go. A Client may
+// Package apiclient is what people's tools ask of the master: one typed method for each operation of wire/operator.go and wire/launch.go. A Client may
 // be used by any number of goroutines. Errors are those of wire.Client.Do.
 package apiclient
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 
@@ -197,26 +195,7 @@ func (c *Client) StagingStats(ctx context.Context) (json.RawMessage, error) {
 
 // RunStaging does check, check-deep, gc or rebuild-index, tells progress (may be nil), and returns the report as the master writes it.
 func (c *Client) RunStaging(ctx context.Context, operation string, progress func(wire.Progress)) (json.RawMessage, error) {
-	var last wire.StagingLine
-	err := c.Stream(ctx, wire.Path(wire.PathStagingRun, operation), func(line []byte) error {
-		last = wire.StagingLine{}
-		if err := json.Unmarshal(line, &last); err != nil {
-			return fmt.Errorf("staging %s: decode answer: %w", operation, err)
-		}
-		if last.Progress != nil && progress != nil {
-			progress(*last.Progress)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case last.Problem != nil:
-		return nil, last.Problem
-	case last.Report == nil:
-		return nil, errors.Join(wire.ErrUnreachable, fmt.Errorf("staging %s: the answer ended before its report", operation))
-	}
-	return last.Report, nil
+	return c.report(ctx, "staging "+operation, wire.Path(wire.PathStagingRun, operation), progress)
 }
 
 // RecoveryKey makes an offline recovery key; it is in the answer and nowhere else.

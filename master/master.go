@@ -179,7 +179,7 @@ func (m *Master) listen(ctx context.Context) error {
 		return err
 	}
 	handler := api.NewHandler(api.Deps{
-		Catalog: m.Catalog, Identity: m.Identity, CA: m.ca, Staging: m.operations, Project: catalog.DefaultProject,
+		Catalog: m.Catalog, Identity: m.Identity, CA: m.ca, Staging: m.operations, Launches: m.Launches, Project: catalog.DefaultProject,
 		URL: m.URL(), Version: version.String(), Log: m.log,
 	})
 	m.server = &http.Server{

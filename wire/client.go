@@ -133,6 +133,12 @@ func (c *Client) Binary(ctx context.Context, path string, body []byte) ([]byte, 
 	return answer, err
 }
 
+// Fetch gets the bytes at path.
+func (c *Client) Fetch(ctx context.Context, path string) ([]byte, error) {
+	_, answer, err := c.send(ctx, http.MethodGet, path, "", nil)
+	return answer, err
+}
+
 func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
 	res, err := c.open(ctx, method, path, contentType, body)
 	if err != nil {

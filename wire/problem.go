@@ -42,6 +42,7 @@ const (
 	CodeFull         = "full"           // disk or quota is full
 	CodeInternal     = "internal"       //
 	CodeUnavailable  = "unavailable"    // starting or stopping; try again
+	CodeProvider     = "provider"       // the provider refused or failed
 	CodeNewerVersion = "newer-version"  // written by a newer version
 )
 

@@ -17,7 +17,10 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 	bearer, hasBearer := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
 	switch rt.who {
 	case anybody:
-		return func() {}, s.admitStranger(c)
+		if rt.path == wire.PathCallHome {
+			return func() {}, s.admitStranger(c, s.calling, "calls")
+		}
+		return func() {}, s.admitStranger(c, s.enrolling, "enrolments")
 	case agents:
 		return s.admitCertificate(c, ca.KindAgent, false)
 	case nodes:
@@ -42,14 +45,14 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 const enrolAnswer = 30 * time.Second
 
 // admitStranger limits those who have shown nothing yet.
-func (s *server) admitStranger(c *call) error {
-	wait, ok := s.enrolling.allow(c.r.RemoteAddr, time.Now())
+func (s *server) admitStranger(c *call, limit *addresses, what string) error {
+	wait, ok := limit.allow(c.r.RemoteAddr, time.Now())
 	if ok {
 		return nil
 	}
 	c.answerWithin(enrolAnswer)
 	c.w.Header().Set("Retry-After", strconv.FormatFloat(math.Ceil(wait.Seconds()), 'f', 0, 64))
-	return wire.NewProblem(http.StatusTooManyRequests, wire.CodeUnavailable, "too many enrolments come from this address").WithNext("try again in a minute")
+	return wire.NewProblem(http.StatusTooManyRequests, wire.CodeUnavailable, "too many %s come from this address", what).WithNext("try again in a minute")
 }
 
 func (s *server) admitPerson(c *call, bearer, role string) error {

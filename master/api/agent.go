@@ -39,7 +39,7 @@ func routes() []route {
 		{"POST", wire.PathJobComplete, holders, wire.MaxJSON, (*server).completeJob},
 		{"POST", wire.PathJobFail, holders, wire.MaxJSON, (*server).failJob},
 	}
-	return append(r, operatorRoutes()...)
+	return append(append(r, operatorRoutes()...), launchRoutes()...)
 }
 
 func (s *server) enroll(c *call) error {

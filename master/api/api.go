@@ -1,5 +1,5 @@
 // Package api is the master's one door: HTTP over TLS 1.3 for agents and nodes (client certificates), for people's tools (bearer
-// tokens), and for whoever enrols (a one-time token in the body).
+// tokens), for whoever enrols (a one-time token in the body), and for copies that call home (a launch's secret in the body).
 //
 // Every path is in one table with who may call it (routes below); nothing else is served. Handlers decode strictly,
 // within limits, and leave every decision to catalog and identity. Errors are wire.Problem documents. A Handler may be
@@ -47,6 +47,7 @@ type Deps struct {
 	Identity *identity.Registry
 	CA       *ca.CA
 	Staging  Staging
+	Launches Launches
 	Project  string // of people's tokens and new machines
 	URL      string // under which agents reach this master; goes into tokens
 	Version  string
@@ -56,14 +57,14 @@ type Deps struct {
 // server carries the dependencies to the handlers.
 type server struct {
 	Deps
-	enrolling *addresses
+	enrolling, calling *addresses // those who enrol, and copies that call home
 }
 
 // who may call a route.
 type who int
 
 const (
-	anybody who = iota // decides for itself: enrolment
+	anybody who = iota // decides for itself: enrolment, and the call home of a copy
 	agents
 	nodes
 	renewers // agents and nodes whose certificate may have expired
@@ -110,7 +111,8 @@ func TLSConfig(authority *ca.CA, names []string) *tls.Config {
 
 // NewHandler serves all routes.
 func NewHandler(d Deps) http.Handler {
-	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses)}
+	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses),
+		calling: newAddresses(enrolRate, enrolBurst, maxAddresses)}
 	mux := http.NewServeMux()
 	for _, r := range routes() {
 		mux.Handle(r.method+" "+r.path, s.wrap(r))
@@ -194,6 +196,9 @@ func (s *server) answerError(c *call, rt route, err error) {
 	case errors.Is(err, staging.ErrTemporary), errors.Is(err, staging.ErrDenied), errors.Is(err, staging.ErrNotFound):
 		s.Log.Warn("staging failed", "path", rt.path, "caller", c.name(), "error", err)
 		p = wire.NewProblem(http.StatusBadGateway, wire.CodeStaging, "staging failed: %v", err)
+	case rt.who != anybody && providerProblem(err) != nil:
+		s.Log.Warn("provider failed", "path", rt.path, "caller", c.name(), "error", err)
+		p = providerProblem(err)
 	default:
 		s.Log.Error("request failed", "method", rt.method, "path", rt.path, "caller", c.name(), "error", err)
 		p = wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master failed; its log says why")

@@ -6,12 +6,17 @@ import (
 
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/launch"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
 // machine reads the machine of the path; one of another project is as good as absent.
 func (s *server) machine(c *call) (catalog.Machine, error) {
-	ref := c.r.PathValue("machine")
+	return s.machineNamed(c, c.r.PathValue("machine"))
+}
+
+// machineNamed is as machine for an id or name that came otherwise.
+func (s *server) machineNamed(c *call, ref string) (catalog.Machine, error) {
 	m, err := s.Catalog.Machine(c.ctx, ref)
 	if err == nil && m.Project != c.tok.Project {
 		return m, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no machine %.100q", ref)
@@ -24,9 +29,13 @@ func (s *server) listMachines(c *call) error {
 	if err != nil {
 		return err
 	}
+	life, err := s.Launches.Life(c.ctx, list)
+	if err != nil {
+		return err
+	}
 	out := make([]wire.MachineInfo, 0, len(list))
 	for i := range list {
-		info := s.machineInfo(&list[i])
+		info := s.machineInfo(&list[i], life)
 		info.Inventory, info.Events, info.Report.Disks = nil, nil, nil
 		out = append(out, info)
 	}
@@ -38,14 +47,23 @@ func (s *server) showMachine(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, s.machineInfo(&m))
+	return s.answerMachine(c, &m)
 }
 
-func (s *server) machineInfo(m *catalog.Machine) wire.MachineInfo {
+func (s *server) answerMachine(c *call, m *catalog.Machine) error {
+	life, err := s.Launches.Life(c.ctx, []catalog.Machine{*m})
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, s.machineInfo(m, life))
+}
+
+func (s *server) machineInfo(m *catalog.Machine, life map[string]launch.Life) wire.MachineInfo {
 	standing := s.Catalog.Standing(m)
 	interval := wire.Duration(m.Interval)
 	info := wire.MachineInfo{
 		ID: m.ID, Name: m.Name, Replication: standing.State, Reason: standing.Reason, NextStep: standing.NextStep,
+		Life: life[m.ID].State, LifeStep: life[m.ID].NextStep,
 		RPO: rpoInfo(m, &standing), Created: m.Created, LastSeen: m.LastSeen,
 		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
 		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &m.Report, Events: m.Events, Inventory: m.Inventory,
@@ -111,7 +129,7 @@ func (s *server) changeMachine(c *call) error {
 		return err
 	}
 	s.audit(c, "changed policy", m.Name)
-	return c.answer(http.StatusOK, s.machineInfo(&m))
+	return s.answerMachine(c, &m)
 }
 
 // audit notes who changed what.

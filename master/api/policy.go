@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net/http"
 	"slices"
 	"time"
 
@@ -20,40 +19,35 @@ var consistencies = []string{"", "fuzzy", "crash", "filesystem", "application"}
 
 // checkPolicy refuses what an agent could not follow: a policy goes to it as it is.
 func checkPolicy(p *wire.MachinePolicy) error {
-	bad := func(field, format string, args ...any) error {
-		b := wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, format, args...)
-		b.Field = field
-		return b
-	}
 	if p.Interval != nil && *p.Interval > 0 && time.Duration(*p.Interval) < minInterval {
-		return bad("interval", "interval %v: want at least %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), minInterval)
+		return badField("interval", "interval %v: want at least %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), minInterval)
 	}
 	if p.Interval != nil && time.Duration(*p.Interval) > maxInterval {
-		return bad("interval", "interval %v: want at most %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), maxInterval)
+		return badField("interval", "interval %v: want at most %v, or a negative one for restpoints only when asked", time.Duration(*p.Interval), maxInterval)
 	}
 	if p.ChunkSize != nil && *p.ChunkSize != 0 {
 		if err := chunker.CheckSize(*p.ChunkSize); err != nil {
-			return bad("chunk_size", "%v", err)
+			return badField("chunk_size", "%v", err)
 		}
 	}
 	if p.Bandwidth != nil && *p.Bandwidth < 0 {
-		return bad("bandwidth", "bandwidth %d: want bytes per second, 0 for no limit", *p.Bandwidth)
+		return badField("bandwidth", "bandwidth %d: want bytes per second, 0 for no limit", *p.Bandwidth)
 	}
 	if p.Consistency != nil && !slices.Contains(consistencies, *p.Consistency) {
-		return bad("consistency", "consistency %.40q: want fuzzy, crash, filesystem or application", *p.Consistency)
+		return badField("consistency", "consistency %.40q: want fuzzy, crash, filesystem or application", *p.Consistency)
 	}
 	if len(p.Disks) > wire.MaxDisks {
-		return bad("disks", "%d disks, at most %d", len(p.Disks), wire.MaxDisks)
+		return badField("disks", "%d disks, at most %d", len(p.Disks), wire.MaxDisks)
 	}
 	if w := p.Window; w != nil && (w.From != "" || w.To != "") {
 		for _, at := range []string{w.From, w.To} {
 			if _, err := time.Parse("15:04", at); err != nil {
-				return bad("window", "window %.40q: want hours and minutes in UTC, such as 22:00", at)
+				return badField("window", "window %.40q: want hours and minutes in UTC, such as 22:00", at)
 			}
 		}
 		for _, day := range w.Weekdays {
 			if day < 0 || day > 6 {
-				return bad("window", "weekday %d: want 0 (Sunday) to 6", day)
+				return badField("window", "weekday %d: want 0 (Sunday) to 6", day)
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func (s *server) recoveryKey(c *call) error {
 	return c.answer(http.StatusCreated, wire.RecoveryKey{Key: key})
 }
 
-// stagingRun does a long operation and streams a line of JSON for each step, the report last.
+// stagingRun does a long operation on staging.
 func (s *server) stagingRun(c *call) error {
 	var run func(func(wire.Progress)) (any, error)
 	switch op := c.r.PathValue("operation"); op {
@@ -40,7 +40,13 @@ func (s *server) stagingRun(c *call) error {
 	default:
 		return wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no operation %.40q on staging", op)
 	}
-	s.audit(c, "runs", "staging "+c.r.PathValue("operation"))
+	op := "staging " + c.r.PathValue("operation")
+	s.audit(c, "runs", op)
+	return s.stream(c, op, time.Second, run)
+}
+
+// stream runs what takes long and writes a line of JSON for each step, but not two within pause, and the report or the problem last.
+func (s *server) stream(c *call, what string, pause time.Duration, run func(tell func(wire.Progress)) (any, error)) error {
 	c.w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(c.w)
 	control := http.NewResponseController(c.w)
@@ -50,7 +56,7 @@ func (s *server) stagingRun(c *call) error {
 	report, err := run(func(p wire.Progress) {
 		mu.Lock()
 		defer mu.Unlock()
-		if time.Since(last) < time.Second {
+		if time.Since(last) < pause {
 			return
 		}
 		last = time.Now()
@@ -63,7 +69,7 @@ func (s *server) stagingRun(c *call) error {
 	}
 	if err != nil {
 		line.Problem = problemOf(err)
-		s.Log.Error("staging operation failed", "operation", c.r.PathValue("operation"), "error", err)
+		s.Log.Error("operation failed", "operation", what, "error", err)
 	}
 	_ = out.Encode(line)
 	return nil
@@ -72,6 +78,9 @@ func (s *server) stagingRun(c *call) error {
 // problemOf makes a problem of any error whose text an admin may see.
 func problemOf(err error) *wire.Problem {
 	if p := (*wire.Problem)(nil); asProblem(err, &p) {
+		return p
+	}
+	if p := providerProblem(err); p != nil {
 		return p
 	}
 	return wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "%s", strings.TrimSpace(err.Error()))

@@ -42,6 +42,7 @@ type world struct {
 	registry *identity.Registry
 	url      string
 	handler  http.Handler
+	launches *fakeLaunches
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
 
@@ -68,6 +69,15 @@ func (s fakeStaging) NewRecoveryKey(context.Context, string) (string, error) { r
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	fake := newFakeLaunches()
+	w := newWorldWith(t, func(*world) Launches { return fake })
+	w.launches = fake
+	return w
+}
+
+// newWorldWith is newWorld with an engine of launches.
+func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
+	t.Helper()
 	w := &world{t: t, env: catalogtest.New(t, nil), caDir: t.TempDir()}
 	w.env.Clock.Advance(time.Since(w.env.Clock.Now())) // clients judge certificates by the real time
 	// The CA is older than any certificate that the tests want.
@@ -87,7 +97,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, CA: w.ca, Staging: fakeStaging{}, Project: catalog.DefaultProject,
+	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), Project: catalog.DefaultProject,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	w.handler = h
 	server := &http.Server{
