@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -145,4 +146,18 @@ func Clean(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// escapes are what terminals take for commands: control sequences, operating system commands, and short ones.
+var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])`)
+
+// CleanText makes text of many lines fit for a terminal: what a console shows, without its escape sequences, and with everything else as Clean leaves it. Lines stay lines.
+func CleanText(b []byte) string {
+	s := escapes.ReplaceAllString(strings.ToValidUTF8(string(b), "\ufffd"), "")
+	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
+	lines := strings.Split(strings.ReplaceAll(s, "\t", "        "), "\n")
+	for i := range lines {
+		lines[i] = Clean(strings.TrimRight(lines[i], " "))
+	}
+	return strings.Join(lines, "\n")
 }

@@ -46,3 +46,20 @@ func TestPrintJSONIsOneDocument(t *testing.T) {
 		t.Errorf("Print = %q, %v; want an empty array", b.String(), err)
 	}
 }
+
+func TestCleanText(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain\nlines\n": "plain\nlines\n",
+		"[\x1b[0;32m  OK  \x1b[0m] Started\r\nnext\rlast": "[  OK  ] Started\nnext\nlast",
+		"\x1b]0;title\x07a\x1b]52;c;evil\x1b\\b\x1bc":     "ab",
+		"\x1b":              "\ufffd",
+		"\x9b2Ja":           "\ufffd2Ja",
+		"a\x00b\u202e":      "a\ufffdb\ufffd",
+		"\x1b]0;never ends": "",
+		"a\tb   \n":         "a        b\n",
+	} {
+		if got := CleanText([]byte(in)); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
