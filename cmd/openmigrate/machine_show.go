@@ -34,6 +34,8 @@ func printMachine(w io.Writer, x *wire.MachineInfo, now time.Time) {
 		row("reason", "%s", x.Reason)
 	}
 	row("next step", "%s", x.NextStep)
+	row("life", "%s", x.Life)
+	row("life step", "%s", x.LifeStep)
 	row("rpo", "%s", rpoLine(&x.RPO))
 	row("lag", "%s", short(x.RPO.Lag))
 	row("backlog", "%s, changing by %s a second", progress.Bytes(x.RPO.Backlog), progress.Bytes(x.RPO.ChangeRate))

@@ -59,12 +59,20 @@ func machinesLs(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.out.Print(os.Stdout, list, func(w io.Writer) {
-		cli.Row(w, "NAME", "STATE", "RPO", "RESTPOINTS", "LAST RESTPOINT", "PROGRESS", "NEXT STEP")
+		cli.Row(w, "NAME", "STATE", "LIFE", "RPO", "RESTPOINTS", "LAST RESTPOINT", "PROGRESS", "NEXT STEP")
 		for i := range list {
 			x := &list[i]
-			cli.Row(w, x.Name, x.Replication, rpoNow(&x.RPO), x.Restpoints, age(x.LastTime), percent(x.Progress), x.NextStep)
+			cli.Row(w, x.Name, x.Replication, x.Life, rpoNow(&x.RPO), x.Restpoints, age(x.LastTime), percent(x.Progress), nextStep(x))
 		}
 	})
+}
+
+// nextStep is what to do about replication first, and then on the way to the target.
+func nextStep(x *wire.MachineInfo) string {
+	if x.NextStep == "none" && x.LifeStep != "" {
+		return x.LifeStep
+	}
+	return x.NextStep
 }
 
 // age says how long ago a moment was.

@@ -23,6 +23,7 @@ Start here:
   openmigrate dev --data-dir D     master, staging and hydrator on this machine
   . D/env                          how to reach them
   openmigrate machines ls          what replicates
+  openmigrate launch test M        a copy of machine M, brought up beside it
 
 Where the master is comes from flags, then the environment (OPENMIGRATE_URL, OPENMIGRATE_CA_FILE, OPENMIGRATE_TOKEN),
 then what 'openmigrate login' saved.
@@ -38,7 +39,7 @@ Exit status: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 not allowed, 5 con
 	a.flags(root)
 	root.AddCommand(
 		newDev(a), newMaster(a), newHydrator(a), newServeStaging(),
-		newLogin(a), newWhoami(a), newTokens(a), newMachines(a), newRestpoints(a), newStaging(a), newNodes(a), newKeys(a),
+		newLogin(a), newWhoami(a), newTokens(a), newMachines(a), newRestpoints(a), newLaunch(a), newProviders(a), newStaging(a), newNodes(a), newKeys(a),
 	)
 	return root
 }

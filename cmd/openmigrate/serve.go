@@ -31,6 +31,7 @@ import (
 type serveOptions struct {
 	dataDir, listen, staging, stagingListen, recoveryKey string
 	names                                                []string
+	providers                                            providerOptions
 }
 
 func (o *serveOptions) flags(c *cobra.Command) {
@@ -77,6 +78,7 @@ When it is ready it writes D/env, a shell file with OPENMIGRATE_URL, OPENMIGRATE
 OPENMIGRATE_ENROLL_TOKEN (for one agent, good for a day).`,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), a, o, false) }}
 	o.flags(c)
+	o.providers.flags(c, "; without it no machine can be launched")
 	return c
 }
 
@@ -93,16 +95,30 @@ To serve other machines, say where to listen and under which name they reach it:
   openmigrate dev --data-dir D --listen 0.0.0.0:7443 --staging-listen 0.0.0.0:7444 --name master.example.com`,
 		RunE: func(c *cobra.Command, _ []string) error { return serve(c.Context(), a, o, true) }}
 	o.flags(c)
+	o.providers.flags(c, ", as it is without the flag")
 	return c
 }
 
 // serve runs a master, and with dev a hydrator beside it, until ctx ends.
-func serve(ctx context.Context, a *app, o *serveOptions, dev bool) error {
+func serve(ctx context.Context, a *app, o *serveOptions, dev bool) (err error) {
 	log := a.logger()
 	conf, err := o.config(log)
 	if err != nil {
 		return err
 	}
+	if dev && o.providers.specs == nil {
+		o.providers.specs = []string{qemuName}
+	}
+	specs, err := o.providers.parse(o.dataDir)
+	if err != nil {
+		return err
+	}
+	places, err := openProviders(specs, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, places.Close()) }() // after the master, which uses them
+	conf.Providers, conf.BrokenProviders = places.usable, places.broken
 	m, err := ctl.Open(ctx, conf)
 	if err != nil {
 		return err
@@ -122,7 +138,8 @@ func serve(ctx context.Context, a *app, o *serveOptions, dev bool) error {
 	}
 	node := make(chan error, 1)
 	if dev {
-		go func() { node <- devNode(ctx, a, m, filepath.Join(o.dataDir, "hydrator")) }()
+		warnIfNotRoot(log)
+		go func() { node <- devNode(ctx, a, m, filepath.Join(o.dataDir, "hydrator"), places.folders) }()
 	}
 	select {
 	case err = <-served:
@@ -137,13 +154,20 @@ func serve(ctx context.Context, a *app, o *serveOptions, dev bool) error {
 	return err
 }
 
-// devNode enrols and runs the hydrator of a dev master.
-func devNode(ctx context.Context, a *app, m *ctl.Master, dir string) error {
+// devJobs is how many jobs the hydrator of a dev master does at once: a job that serves a disk, or proves packs for minutes, must not keep a launch waiting.
+const devJobs = 4
+
+// devNode enrols and runs the hydrator of a dev master. It writes the volumes of the master's own providers.
+func devNode(ctx context.Context, a *app, m *ctl.Master, dir string, folders map[string]string) error {
 	_, token, err := m.Identity.NewEnrolToken(ctx, m.URL(), catalog.DefaultProject, ca.KindNode, "dev", 0, 1)
 	if err != nil {
 		return err
 	}
-	return runNode(ctx, a, &nodeOptions{master: m.URL(), token: token, dataDir: dir, name: "dev"})
+	o := &nodeOptions{master: m.URL(), token: token, dataDir: dir, name: "dev", jobs: devJobs}
+	for name, folder := range folders {
+		o.providers = append(o.providers, name+"="+folder)
+	}
+	return runNode(ctx, a, o)
 }
 
 // adminFile keeps the admin token's text, so that a restart does not make another.
