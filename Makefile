@@ -41,7 +41,7 @@ bench-live: build ## a server that is written to: freeze, overhead, RPO, bytes s
 	scripts/setup bench
 	go run ./bench/live $(LIVE_FLAGS)
 
-demo: build ## a disk replicated, changed, replicated again, both restpoints rebuilt and compared
+demo: build ## a disk replicated, changed, replicated again, rebuilt and compared; as root a test launch of it
 	scripts/setup demo
 	scripts/demo
 
