@@ -116,7 +116,7 @@ func (r *run) snapshots(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	for n, d := range r.row.Disks {
-		ok, err := r.snapshot(ctx, r.p, n, d.Volume, r.row.numbered("snap", n))
+		ok, err := r.snapshot(ctx, n, d.Volume, r.row.numbered("snap", n), func(d *disk) *string { return &d.Snapshot })
 		if err != nil {
 			return false, fmt.Errorf("disk %d: %w", n, err)
 		}
@@ -125,20 +125,20 @@ func (r *run) snapshots(ctx context.Context) (bool, error) {
 	return ready, nil
 }
 
-// snapshot makes a snapshot for one disk of the launch and reports whether it is there.
-func (r *run) snapshot(ctx context.Context, p providers.Provider, n int, volume, token string) (bool, error) {
-	id := r.row.Disks[n].Snapshot
+// snapshot makes a snapshot for one disk of the launch, notes its id in a field of that, and reports whether it is there.
+func (r *run) snapshot(ctx context.Context, n int, volume, token string, field func(*disk) *string) (bool, error) {
+	id := *field(&r.row.Disks[n])
 	if id == "" {
-		made, err := p.CreateSnapshot(ctx, providers.SnapshotSpec{Meta: r.row.meta(r.System, token, n), Volume: volume})
+		made, err := r.p.CreateSnapshot(ctx, providers.SnapshotSpec{Meta: r.row.meta(r.System, token, n), Volume: volume})
 		if err != nil {
 			return false, err
 		}
 		id = made.ID
-		if err := r.save(ctx, func(l *row) { l.Disks[n].Snapshot = id }); err != nil {
+		if err := r.save(ctx, func(l *row) { *field(&l.Disks[n]) = id }); err != nil {
 			return false, err
 		}
 	}
-	s, err := p.Snapshot(ctx, id)
+	s, err := r.p.Snapshot(ctx, id)
 	if err != nil {
 		return false, err
 	}

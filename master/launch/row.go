@@ -86,10 +86,12 @@ type row struct {
 // disk is one disk of a launch, in the order of the restpoint's.
 type disk struct {
 	ID       string `json:"id"`
-	Size     int64  `json:"size"`             // bytes, at the source
-	Volume   string `json:"volume,omitempty"` // id at the provider
-	Hydrated bool   `json:"hydrated,omitempty"`
-	Snapshot string `json:"snapshot,omitempty"` // of Volume, where instances are made from snapshots; or of a standing volume while it is cloned
+	Size     int64  `json:"size"`               // bytes, at the source
+	Volume   string `json:"volume,omitempty"`   // id at the provider
+	Hydrated bool   `json:"hydrated,omitempty"` // the volume, or with Warm the standing one, holds the restpoint
+	Snapshot string `json:"snapshot,omitempty"` // of Volume, where instances are made from snapshots
+	// CloneSnapshot is of the standing volume, where clones are made from snapshots.
+	CloneSnapshot string `json:"clone_snapshot,omitempty"`
 }
 
 // active is what is asked of launches that are not over.

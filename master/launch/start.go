@@ -18,17 +18,8 @@ func (s *Service) Start(ctx context.Context, project string, r wire.LaunchReques
 	if err != nil {
 		return wire.LaunchInfo{}, tellTemporary(err)
 	}
-	for _, point := range []string{l.Base, l.Restpoint} {
-		if point == "" {
-			continue
-		}
-		if err := s.Catalog.KeepRestpoint(ctx, point, l.ID); err != nil {
-			return wire.LaunchInfo{}, err
-		}
-	}
-	err = s.DB.Update(ctx, func(w store.Writer) error { return insert(w, l) })
-	if err != nil {
-		return wire.LaunchInfo{}, errors.Join(err, s.letGo(context.WithoutCancel(ctx), l))
+	if err := s.DB.Update(ctx, func(w store.Writer) error { return insert(w, l) }); err != nil {
+		return wire.LaunchInfo{}, err
 	}
 	s.ring()
 	return s.info(ctx, l), nil
@@ -91,6 +82,7 @@ func (s *Service) prepare(ctx context.Context, project string, r *wire.LaunchReq
 		q.template.Checks = []wire.LaunchCheck{{Kind: wire.CheckBoot}}
 	}
 	l.Template, l.Plan, l.Provider = q.template, q.plan, q.template.Provider
+	l.Warm = q.template.Warm && !q.template.Instant
 	for _, c := range q.template.Checks {
 		l.Checks = append(l.Checks, wire.LaunchOutcome{LaunchCheck: c})
 	}

@@ -48,7 +48,7 @@ type judge func(r store.Reader, launch string) (bool, error)
 // database is an old one that was put back, and the launch may be somebody's cutover. Only an operator removes that.
 func (s *Service) surelyDead(r store.Reader, launch string) (bool, error) {
 	if machine, ok := warmMachine(launch); ok {
-		return s.warmStays(r, machine, false)
+		return warmStays(r, machine)
 	}
 	l, err := get[row](r, tableLaunches, launch)
 	if errors.Is(err, store.ErrNotFound) {
@@ -60,7 +60,7 @@ func (s *Service) surelyDead(r store.Reader, launch string) (bool, error) {
 // known lets stay what belongs to a launch that is known and lives.
 func (s *Service) known(r store.Reader, launch string) (bool, error) {
 	if machine, ok := warmMachine(launch); ok {
-		return s.warmStays(r, machine, true)
+		return warmStays(r, machine)
 	}
 	l, err := get[row](r, tableLaunches, launch)
 	if errors.Is(err, store.ErrNotFound) {

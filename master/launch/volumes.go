@@ -12,16 +12,15 @@ import (
 
 // pending: a node looks whether the machine can be made to start at the target, before anything is made.
 func pending(ctx context.Context, r *run) (string, error) {
-	next := wire.LaunchHydrating
+	next, point := wire.LaunchHydrating, r.row.Restpoint
 	if r.row.Sync {
-		next = wire.LaunchSyncing
+		next, point = wire.LaunchSyncing, r.row.Base
+	}
+	if err := r.Catalog.KeepRestpoint(ctx, point, r.row.ID); err != nil {
+		return "", err
 	}
 	if r.row.Template.AsIs {
 		return next, nil
-	}
-	point := r.row.Restpoint
-	if r.row.Sync {
-		point = r.row.Base
 	}
 	spec := catalog.JobSpec{ID: r.row.token("inspect"), Kind: wire.JobInspect, Restpoint: point, Convert: r.row.conversion()}
 	if _, done, err := r.job(ctx, spec, "look at the system"); !done {
