@@ -33,6 +33,7 @@ type world struct {
 	s       *Service
 	workers map[string]*worker
 	broken  map[string]error
+	writer  string
 
 	console  func(providers.Instance) string
 	jobs     map[string]int                        // done by the node, by kind
@@ -86,7 +87,7 @@ func (w *world) hello(inv *wire.Inventory) {
 func (w *world) restart() {
 	w.t.Helper()
 	s, err := New(Deps{
-		Catalog: w.catalog, DB: w.db, Providers: map[string]providers.Provider{"mem": w.p}, Broken: w.broken, System: testSystem, URL: "https://master", CA: []byte{1},
+		Catalog: w.catalog, DB: w.db, Providers: map[string]providers.Provider{"mem": w.p}, Broken: w.broken, Writers: map[string]string{"mem": w.writer}, System: testSystem, URL: "https://master", CA: []byte{1},
 		Clock: w.env.Clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Pause: time.Second,
 	})
 	if err != nil {
