@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/e2e/lab"
+	"github.com/openmigrate/openmigrate/internal/pgtest"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
@@ -135,29 +136,11 @@ type server struct {
 	dir string // where it is mounted
 }
 
-// publicDir is a temporary folder that other users reach, too.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "openmigrate-live-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // newServer makes a file system of 1 GiB and mounts it.
 func newServer(t *testing.T, fs string) *server {
 	t.Helper()
 	roottest.Need(t, "loop devices, mounts and eBPF")
-	s := &server{t: t, l: lab.New(t), fs: fs, dir: publicDir(t)}
+	s := &server{t: t, l: lab.New(t), fs: fs, dir: pgtest.PublicDir(t)}
 	img := s.l.Path("disk.img")
 	if err := os.WriteFile(img, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func TestTracker(t *testing.T) {
 	disks := func(paths ...string) string { return "OPENMIGRATE_TEST_DISKS=" + strings.Join(paths, ",") }
 
 	t.Run("package", func(t *testing.T) { run(t, "^(TestRefused|TestBioBased|TestConformance|TestDiscard)$") })
-	t.Run("killed", func(t *testing.T) { run(t, "^TestTortureKilled$/^ext4$") })
+	t.Run("killed", func(t *testing.T) { run(t, "^TestTortureKilled$/^ext4$", "OPENMIGRATE_TORTURE_WITHOUT=postgres") })
 	// Commands that are neither reads nor writes cost a scan: a failure should show which they were, and whose.
 	const events = "/sys/kernel/tracing/events/scsi/scsi_dispatch_cmd_start/enable"
 	m.Shell(limit(t), "echo 1 >"+events)

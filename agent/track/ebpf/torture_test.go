@@ -44,44 +44,8 @@ func epochs(t *testing.T) int {
 	return n
 }
 
-// verifier compares marks with what changed, epoch by epoch.
-type verifier struct {
-	before   image
-	deferred map[int64]bool // changed while the image was read: must be marked in the epoch after
-	head     int64          // bytes at the disk's start that are written under a freeze, too
-	changed  int
-	marked   int64
-	missed   int
-}
-
-func (v *verifier) check(t *testing.T, after image, m *track.Marks) {
-	t.Helper()
-	for i := range v.deferred {
-		if !marked(m, i) {
-			v.missed++
-			t.Errorf("grain %d was changed while the epoch ended, and is not marked in the next", i)
-		}
-	}
-	v.deferred = map[int64]bool{}
-	changed := after.changed(v.before)
-	v.changed += len(changed)
-	v.marked += (m.Bytes() + m.Grain() - 1) / m.Grain()
-	for _, i := range changed {
-		switch {
-		case marked(m, i):
-		case after.sums[i] == 0 || i*after.grain < v.head: // fstrim does not stop for a freeze
-			v.deferred[i] = true
-		default:
-			v.missed++
-			t.Errorf("grain %d changed and is not marked", i)
-		}
-	}
-	v.before = after
-}
-
-func (v *verifier) report(t *testing.T, n int) {
-	t.Logf("%d epochs: %d changed, %d marked, %d missed", n, v.changed, v.marked, v.missed)
-}
+// tortureSize has room for all writers and PostgreSQL.
+const tortureSize = 512 << 20
 
 // interval is how long the writers run in an epoch.
 func interval() <-chan time.Time { return time.After(400 * time.Millisecond) }
@@ -90,7 +54,7 @@ func interval() <-chan time.Time { return time.After(400 * time.Millisecond) }
 func TestTorture(t *testing.T) {
 	for _, fs := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fs, func(t *testing.T) {
-			d := loop(t, 320<<20)
+			d := loop(t, tortureSize)
 			tr := openTracker(t, instance(t))
 			defer func() { _ = tr.Close() }()
 			dir := mount(t, fs, d.Path)
@@ -106,9 +70,9 @@ func TestTorture(t *testing.T) {
 			if _, err := c.Flip(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			v := verifier{before: read(t, d, grain)}
+			v := verifier{before: read(t, d, grain), discards: traceDiscards(t, d)}
 			thaw()
-			startWriters(t, dir)
+			load := startAll(t, dir)
 			n := epochs(t)
 			for range n {
 				<-interval()
@@ -123,6 +87,7 @@ func TestTorture(t *testing.T) {
 				v.check(t, after, marks[d.ID])
 			}
 			v.report(t, n)
+			load.report(t, n)
 		})
 	}
 }
@@ -131,11 +96,12 @@ func TestTorture(t *testing.T) {
 func TestTortureKilled(t *testing.T) {
 	for _, fs := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fs, func(t *testing.T) {
-			d := loop(t, 320<<20)
+			d := loop(t, tortureSize)
 			opts := instance(t)
 			dir := mount(t, fs, d.Path)
 			base := ""
-			var v verifier
+			v := verifier{discards: traceDiscards(t, d)}
+			var load *database
 			n := epochs(t)
 			for i := range n + 1 {
 				if i > 0 {
@@ -158,14 +124,16 @@ func TestTortureKilled(t *testing.T) {
 				marks, why := c.Changed(d.ID, base)
 				switch {
 				case i > 0 && marks == nil:
-					t.Fatalf("epoch %d: %s", i, why)
+					mounts, _ := os.ReadFile("/proc/self/mountinfo")
+					pins, err := os.ReadDir(opts.Dir())
+					t.Fatalf("epoch %d: %s\npins now: %v, %v\n%s", i, why, pins, err, mounts)
 				case i > 0:
 					v.check(t, after, marks)
 				case marks != nil:
 					t.Fatal("marks at first contact")
 				default:
 					v.before = after
-					startWriters(t, dir)
+					load = startAll(t, dir)
 				}
 				base = fmt.Sprint("point-", i)
 				if err := c.Intend(base); err != nil {
@@ -179,6 +147,7 @@ func TestTortureKilled(t *testing.T) {
 				}
 			}
 			v.report(t, n)
+			load.report(t, n)
 		})
 	}
 }

@@ -1,9 +1,11 @@
 package ebpf_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
@@ -21,14 +23,17 @@ var seed = maphash.MakeSeed()
 
 func sum(b []byte) uint64 { return maphash.Bytes(seed, b) | 1 }
 
-const writersEnv = "OPENMIGRATE_TEST_WRITERS"
+const (
+	writersEnv = "OPENMIGRATE_TEST_WRITERS"
+	archiveEnv = "OPENMIGRATE_TEST_ARCHIVE" // of writers: what "untar" extracts
+)
 
 // startWriters runs every kind of writer in dir, in another process: one that is stopped in a page fault by a frozen file system must not
 // stop the collector of the process that thaws.
 func startWriters(t *testing.T, dir string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), writersEnv+"="+dir)
+	cmd.Env = append(os.Environ(), writersEnv+"="+dir, archiveEnv+"="+makeArchive(t))
 	// The programs that the writers start hold the pipe of the errors open, so Wait waits for all of them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out bytes.Buffer
@@ -58,6 +63,7 @@ func writers(dir string) error {
 	fail := make(chan error)
 	kinds := map[string]func(string, *rand.Rand) error{
 		"buffered": buffered, "direct": direct, "mapped": mapped, "fsync": storm, "churn": churn, "trim": trim, "sqlite": sqlite, "uring": uring,
+		"untar": untar,
 	}
 	i := uint64(0)
 	for name, f := range kinds {
@@ -170,7 +176,7 @@ func storm(dir string, r *rand.Rand) error {
 	return f.Sync()
 }
 
-// churn makes and removes many small files, as unpacking an archive does.
+// churn makes and removes many small files.
 func churn(dir string, r *rand.Rand) error {
 	top := filepath.Join(dir, fmt.Sprint(r.IntN(3)))
 	if err := os.RemoveAll(top); err != nil {
@@ -190,6 +196,44 @@ func churn(dir string, r *rand.Rand) error {
 		}
 	}
 	return nil
+}
+
+// makeArchive writes an archive of a tree of folders, files of all sizes up to 64 KiB, and links.
+func makeArchive(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "tree.tar")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(f)
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := range 20 {
+		dir := fmt.Sprintf("tree/%d/deeper/", i)
+		err = errors.Join(err, w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}))
+		for j := range 12 {
+			b := make([]byte, r.IntN(64<<10)>>r.IntN(8))
+			fill(b, r)
+			err = errors.Join(err, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + fmt.Sprint(j), Mode: 0o644, Size: int64(len(b))}))
+			_, werr := w.Write(b)
+			err = errors.Join(err, werr)
+		}
+		err = errors.Join(err, w.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: dir + "hard", Linkname: dir + "0"}),
+			w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: dir + "soft", Linkname: "1"}))
+	}
+	if err := errors.Join(err, w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// untar extracts a tree where another may be already, which goes before.
+func untar(dir string, r *rand.Rand) error {
+	top := filepath.Join(dir, fmt.Sprint(r.IntN(3)))
+	if err := errors.Join(os.RemoveAll(top), os.Mkdir(top, 0o700)); err != nil {
+		return err
+	}
+	return child("tar", "--extract", "--file", os.Getenv(archiveEnv), "--directory", top)
 }
 
 func child(name string, args ...string) error {
