@@ -59,11 +59,13 @@ func (a *agent) hooks(as *wire.Assignment) string {
 
 func isDevice(s source.Source) bool { return s.Kind() == source.Disk }
 
-// freeze is how a cycle gets to one instant, if the assignment wants that and every disk is a device.
-func (a *agent) freeze(as *wire.Assignment, disks []source.Source) cycle.Freeze {
+// freeze is how a cycle gets to one instant, if the assignment wants that and every disk is a device, and how it knows who wrote meanwhile.
+func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze, cycle.Raw) {
 	if as.Consistency == string(format.Fuzzy) || slices.ContainsFunc(disks, func(s source.Source) bool { return !isDevice(s) }) {
-		return nil
+		return nil, nil
 	}
+	var covers map[string]*quiesce.Cover // of the last freeze
+	raw := func(s source.Source, written *track.Marks) (string, bool) { return covers[s.Name()].Unfrozen(written) }
 	var paths []string
 	for _, d := range disks {
 		paths = append(paths, d.Name())
@@ -71,6 +73,9 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) cycle.Freeze 
 	return func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		mounts, not, err := quiesce.Targets(paths)
 		if err != nil {
+			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
+		}
+		if covers, err = quiesce.Covers(paths, mounts); err != nil {
 			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
 		}
 		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: freezeBudget, Hooks: a.hooks(as)}
@@ -89,7 +94,7 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) cycle.Freeze 
 			return nil, err
 		}
 		return &cycle.Frozen{Consistency: rep.Level, Why: strings.Join(rep.Why, "; "), For: rep.For}, nil
-	}
+	}, raw
 }
 
 // hide leaves out what a disk's file systems say is free.

@@ -141,8 +141,9 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 	if a.opts.IncludeFree {
 		hide = nil
 	}
+	freeze, raw := a.freeze(as, disks)
 	out, err := cycle.Run(ctx, cycle.Config{
-		Tracker: a.tracker(disks), Freeze: a.freeze(as, disks), Snapshot: a.snapshot(as, disks), Hide: hide,
+		Tracker: a.tracker(disks), Freeze: freeze, Raw: raw, Snapshot: a.snapshot(as, disks), Hide: hide,
 		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,

@@ -73,6 +73,7 @@ type Config struct {
 	Tracker    track.Tracker             // nil: everything is scanned
 	Freeze     Freeze                    // nil: restpoints are fuzzy, unless there are snapshots
 	Snapshot   Snapshot                  // nil: the disks themselves are read
+	Raw        Raw                       // nil: all that is written is taken for what Freeze froze
 	Hide       Hide                      // nil: free space is sent
 	Log        *slog.Logger
 	Buffers    *Buffers      // shared by the cycles of a process; nil: its own
@@ -136,21 +137,22 @@ func (c *counters) progress(phase string) wire.Progress {
 
 // disk is one disk on its way through a cycle.
 type disk struct {
-	src    source.Source
-	reader source.Reader
-	whole  source.Reader // for a pass over all of it: reader, but for free space
-	layout chunker.Layout
-	base   *state.Base
-	parent bool // the base is the pinned parent's tree
-	rec    *state.Recorder
-	blocks *state.DiskBlocks // what is known of single blocks; nil: nothing, and nothing is to be
-	marks  *track.Marks      // written since the base; nil: all must be read
-	scan   bool              // all was read
-	todo   *track.Marks      // written since it was read last
-	since  *track.Marks      // of these, written since the last flip but one
-	again  []int64           // chunks that must be read whole, because what was known of their blocks was not so
-	root   chunker.ID
-	diff   int64 // bytes of chunks that changed against the parent
+	src     source.Source
+	reader  source.Reader
+	whole   source.Reader // for a pass over all of it: reader, but for free space
+	layout  chunker.Layout
+	base    *state.Base
+	parent  bool // the base is the pinned parent's tree
+	rec     *state.Recorder
+	blocks  *state.DiskBlocks // what is known of single blocks; nil: nothing, and nothing is to be
+	marks   *track.Marks      // written since the base; nil: all must be read
+	scan    bool              // all was read
+	todo    *track.Marks      // written since it was read last
+	since   *track.Marks      // of these, written since the last flip but one
+	written *track.Marks      // since the base, if that is to be known
+	again   []int64           // chunks that must be read whole, because what was known of their blocks was not so
+	root    chunker.ID
+	diff    int64 // bytes of chunks that changed against the parent
 }
 
 func (d *disk) close() {
@@ -357,6 +359,7 @@ func (r *run) changed(ctx context.Context, d *disk) error {
 	}
 	if d.marks != nil && d.marks.Size() == d.layout.Size {
 		r.backlog += d.marks.Bytes()
+		r.remember(d, d.marks)
 		return nil
 	}
 	d.marks, d.scan, d.whole = nil, true, d.reader

@@ -18,7 +18,7 @@ import (
 const maxPasses = 12
 
 // errWritten: something that could not be frozen wrote to a disk while it was read.
-var errWritten = errors.New("something was written meanwhile by what cannot be frozen")
+var errWritten = errors.New("something wrote meanwhile that cannot be frozen")
 
 // errTooMuch: more was written than fits into memory while the file systems are frozen.
 var errTooMuch = errors.New("too much was written since the last pass")
@@ -116,6 +116,7 @@ func (d *disk) takeAgain(m *track.Marks) {
 // converge reads what was written meanwhile, again and again, until the rest fits into memory and can be read while nothing is written.
 // If that does not come about the restpoint stays fuzzy.
 func (r *run) converge(p *pipeline) error {
+	written := 0
 	for last := int64(math.MaxInt64); ; {
 		if err := p.drain(false); err != nil {
 			return err
@@ -143,6 +144,13 @@ func (r *run) converge(p *pipeline) error {
 			}
 			if err == nil || !errors.Is(err, errTooMuch) && !errors.Is(err, errWritten) && !errors.Is(err, context.DeadlineExceeded) || p.ctx.Err() != nil {
 				return err
+			}
+			if errors.Is(err, errWritten) {
+				if written++; written == maxWritten {
+					r.fuzzy("file systems were frozen %d times, and each time %v. A disk that is not to be moved can be left out; else stop who writes to it for a moment",
+						written, err)
+					return nil
+				}
 			}
 			r.note("another pass: %v", err)
 		}
@@ -184,6 +192,7 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 			continue
 		}
 		d.since = m
+		r.remember(d, m)
 		if d.todo == nil {
 			d.todo = track.NewMarks(m.Size(), m.Grain())
 		}
@@ -257,8 +266,11 @@ func (r *run) freeze(p *pipeline) error {
 		for _, s := range spans {
 			s.ahead = ahead[s.d]
 		}
-		if err := fillAll(ctx, spans); err != nil || all {
+		if err := fillAll(ctx, spans); err != nil {
 			return err
+		}
+		if all {
+			return r.quiet()
 		}
 		return r.still(p.ctx)
 	}
@@ -269,8 +281,9 @@ func (r *run) freeze(p *pipeline) error {
 		return fmt.Errorf("after %v: %w", time.Since(began).Round(time.Millisecond), err)
 	}
 	r.frozen = *frozen
-	if frozen.Why != "" {
-		r.note("the restpoint is %s: %s", frozen.Consistency, frozen.Why)
+	r.lower()
+	if r.frozen.Why != "" {
+		r.note("the restpoint is %s: %s", r.frozen.Consistency, r.frozen.Why)
 	}
 	room.giveBack(len(spans))
 	for _, d := range r.disks {

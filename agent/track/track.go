@@ -75,3 +75,9 @@ type Cycle interface {
 	// Close ends the cycle without forgetting marks.
 	Close()
 }
+
+// Peeker is a Cycle that can say what was written since the last flip, or Start, without ending the epoch: Flip returns it again.
+type Peeker interface {
+	// Peek returns, by disk, what was written by now. A write that was submitted before the last flip and has not completed is not in it.
+	Peek() (map[string]*Marks, error)
+}

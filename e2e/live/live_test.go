@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/agent/track/ebpf"
 	"github.com/openmigrate/openmigrate/e2e/lab"
 	"github.com/openmigrate/openmigrate/internal/pgtest"
 	"github.com/openmigrate/openmigrate/internal/roottest"
@@ -139,8 +140,16 @@ type server struct {
 // newServer makes a file system of 1 GiB and mounts it.
 func newServer(t *testing.T, fs string) *server {
 	t.Helper()
+	s := newDisk(t)
+	s.mount(fs, s.dev)
+	return s
+}
+
+// newDisk attaches an empty disk of 1 GiB.
+func newDisk(t *testing.T) *server {
+	t.Helper()
 	roottest.Need(t, "loop devices, mounts and eBPF")
-	s := &server{t: t, l: lab.New(t), fs: fs, dir: pgtest.PublicDir(t)}
+	s := &server{t: t, l: lab.New(t), dir: pgtest.PublicDir(t)}
 	img := s.l.Path("disk.img")
 	if err := os.WriteFile(img, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -150,10 +159,16 @@ func newServer(t *testing.T, fs string) *server {
 	}
 	s.dev = run(t, "losetup", "-f", "--show", img)
 	t.Cleanup(func() { _ = exec.Command("losetup", "-d", s.dev).Run() })
-	run(t, "mkfs."+fs, "-q", s.dev)
-	run(t, "mount", s.dev, s.dir)
-	t.Cleanup(func() { _ = exec.Command("umount", s.dir).Run() })
 	return s
+}
+
+// mount makes a file system on a device and mounts it.
+func (s *server) mount(fs, dev string) {
+	s.t.Helper()
+	s.fs = fs
+	run(s.t, "mkfs."+fs, "-q", dev)
+	run(s.t, "mount", dev, s.dir)
+	s.t.Cleanup(func() { _ = exec.Command("umount", s.dir).Run() })
 }
 
 // protect starts the agent and waits for the first restpoint.
@@ -175,7 +190,12 @@ func (s *server) protect() {
 		ID string `json:"id"`
 	}
 	s.l.JSON(&machine, "machines", "show", "web1")
-	s.t.Cleanup(func() { _ = os.RemoveAll("/sys/fs/bpf/openmigrate/" + machine.ID) })
+	s.t.Cleanup(func() {
+		s.l.Proc("agent").Stop() // it holds the pins
+		if err := ebpf.Remove(ebpf.Options{Instance: machine.ID}); err != nil {
+			s.t.Error(err)
+		}
+	})
 }
 
 // restpoint makes one, for which in every fifth round another agent is started, and checks what it says of itself. It returns the disk's image; that of an ext4 was

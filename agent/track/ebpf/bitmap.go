@@ -62,6 +62,22 @@ func (b *bitmap) close() {
 	}
 }
 
+// each calls f with the marks of b by word; a word may come twice.
+func (b *bitmap) each(f func(i int, w uint64)) {
+	for i := range b.coarse {
+		for w := atomic.LoadUint64(&b.coarse[i]); w != 0; w &= w - 1 {
+			if j := i*64 + bits.TrailingZeros64(w); j < len(b.fine) {
+				f(j, ^uint64(0))
+			}
+		}
+	}
+	for i := range b.fine {
+		if w := atomic.LoadUint64(&b.fine[i]); w != 0 {
+			f(i, w)
+		}
+	}
+}
+
 // drain moves what is marked in b to pending and to out, which may be nil. Each mark is in pending before it leaves b, so a process that is
 // killed at any place loses none. Nobody else may write b.
 func (b *bitmap) drain(pending *bitmap, out []uint64) {

@@ -65,6 +65,16 @@ func (c *cycle) Flip(context.Context) (map[string]*track.Marks, error) {
 	return marks, nil
 }
 
+func (c *cycle) Peek() (map[string]*track.Marks, error) {
+	switch {
+	case c.done:
+		return nil, fmt.Errorf("look at the epoch: %w", errDone)
+	case c.t.broken != nil:
+		return nil, fmt.Errorf("look at the epoch: %w", c.t.broken)
+	}
+	return c.t.peek(), nil
+}
+
 func (c *cycle) Intend(restpoint string) error {
 	switch {
 	case c.done:

@@ -384,6 +384,19 @@ func (t *tracker) flip() (map[string]*track.Marks, map[string]string, error) {
 	return out, lost, nil
 }
 
+// peek returns what the epoch that goes on has marked.
+func (t *tracker) peek() map[string]*track.Marks {
+	now := atomic.LoadUint32(&t.kernel.control.epoch) & 1
+	out := map[string]*track.Marks{}
+	for id, d := range t.disks {
+		m := track.NewMarks(d.Size, d.Grain)
+		d.maps[now].each(func(i int, w uint64) { m.Words()[i] |= w })
+		trim(m)
+		out[id] = m
+	}
+	return out
+}
+
 // trim clears the bits behind the disk's end, which whole words may have set.
 func trim(m *track.Marks) {
 	grains := (m.Size() + m.Grain() - 1) / m.Grain()

@@ -37,6 +37,11 @@ func Run(t *testing.T, s Subject) {
 		t.Errorf("a restpoint that never was: marks %v, reason %q", m != nil, why)
 	}
 	s.Write(1 << 20)
+	if p, ok := c.(track.Peeker); ok {
+		if m, err := p.Peek(); err != nil || !holds(m[s.Disk.ID], 1<<20) {
+			t.Errorf("a write is not there at a look: %v", err)
+		}
+	}
 	flipped, err := c.Flip(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,91 @@
+package cycle_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/openmigrate/openmigrate/agent/cycle"
+	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/agent/track"
+	"github.com/openmigrate/openmigrate/staging/format"
+)
+
+// Peek makes it a track.Peeker.
+func (t *liveTracker) Peek() (map[string]*track.Marks, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[string]*track.Marks{}
+	for id, m := range t.active {
+		out[id] = track.NewMarks(m.Size(), grain)
+		out[id].Union(m)
+	}
+	return out, nil
+}
+
+// TestRawWriters: on a disk whose second half belongs to no file system somebody writes while file systems are frozen.
+func TestRawWriters(t *testing.T) {
+	w := newWorld(t)
+	tracker := &liveTracker{}
+	d := &liveDisk{id: "a", data: content(rand.New(rand.NewPCG(25, 26)), 4<<20), t: tracker}
+	const half = 2 << 20
+	raw := func(s source.Source, written *track.Marks) (string, bool) {
+		_, _, err := written.Next(half)
+		return map[bool]string{true: "a2"}[err == nil], err == nil
+	}
+	for _, step := range []struct {
+		name                    string
+		before, during, freezes int   // where something is written: before the freezes, and in so many of them
+		at                      int64 // where
+		want                    format.Consistency
+		tries                   int
+	}{
+		{name: "first", want: format.Filesystem, tries: 1},
+		{name: "file system", before: 1, during: 9, at: half / 2, want: format.Filesystem, tries: 1},
+		{name: "raw before", before: 1, at: half + grain, want: format.Crash, tries: 1},
+		{name: "nobody", want: format.Filesystem, tries: 1},
+		{name: "raw once", during: 1, at: half + grain, want: format.Crash, tries: 2},
+		{name: "raw always", during: 99, at: half, want: format.Fuzzy, tries: 4},
+		{name: "what was written last", want: format.Crash, tries: 1},
+		{name: "nobody again", want: format.Filesystem, tries: 1},
+	} {
+		tries := 0
+		var frozen []byte
+		conf := w.config(d)
+		conf.Tracker, conf.Raw = tracker, raw
+		conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+			tries++
+			d.mu.Lock()
+			frozen = append([]byte(nil), d.data...)
+			if tries <= step.during { // it reaches the disk after this is read
+				d.onRead = func() {
+					copy(d.data[step.at:], "written while frozen")
+					d.t.mark("a", step.at, 20)
+				}
+			}
+			d.mu.Unlock()
+			d.write([]byte{byte(tries)}, 4096) // something to read
+			frozen[4096] = byte(tries)
+			if err := inside(ctx, true); err != nil {
+				return nil, err
+			}
+			return &cycle.Frozen{Consistency: format.Filesystem}, nil
+		}
+		for range step.before {
+			d.write([]byte("written before"), step.at)
+		}
+		res, err := cycle.Run(t.Context(), conf)
+		must(t, err)
+		if res.Consistency != step.want || tries != step.tries {
+			t.Errorf("%s: %s after %d tries, want %s after %d: %q", step.name, res.Consistency, tries, step.want, step.tries, res.Why)
+		}
+		if step.want != format.Filesystem && !strings.Contains(strings.Join(res.Why, " "), "a2") {
+			t.Errorf("%s: nothing says where: %q", step.name, res.Why)
+		}
+		if step.want != format.Fuzzy {
+			w.check(res.Restpoint, frozen)
+		}
+		w.last = res.Restpoint
+	}
+}
