@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"os/user"
@@ -79,7 +80,7 @@ func (s *Server) own(path string) {
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, name), args...) // cleanups run programs, too
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.owner, Pdeathsig: syscall.SIGKILL}
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PGHOST=" + s.socket, "PGUSER=test", "PGDATABASE=postgres", "HOME=/nonexistent"}
