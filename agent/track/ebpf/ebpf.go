@@ -22,6 +22,7 @@ import (
 )
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang -target bpfel -go-package ebpf -output-stem programs -cflags "-O2 -g -Wall -Werror -mcpu=v3" programs bpf/track.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang -target bpfel -go-package ebpf -output-stem held -output-suffix _test -no-global-types -cflags "-O2 -g -Wall -Werror -mcpu=v3" held bpf/held.bpf.c
 
 // DefaultRoot is where pins are kept, one directory for each instance.
 const DefaultRoot = "/sys/fs/bpf/openmigrate"
@@ -83,11 +84,9 @@ func open(opts Options) (*tracker, error) {
 			return nil, err
 		}
 		m = k.meta(opts.Instance, boot)
+		m.First = why
 	}
-	if why == "" {
-		why = "nothing has watched it before"
-	}
-	t := &tracker{lock: lock, kernel: k, meta: m, first: why, disks: map[string]*disk{}, refused: map[string]string{}}
+	t := &tracker{lock: lock, kernel: k, meta: m, disks: map[string]*disk{}, refused: map[string]string{}}
 	if err := t.recover(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -142,8 +141,16 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// mountBPF makes sure that dir is a bpffs.
+// mountBPF makes sure that dir is a bpffs. Of several agents that start at once one only mounts it: a second mount would hide the pins of the first.
 func mountBPF(dir string) error {
+	lock, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("find the BPF file system: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("find the BPF file system: %w", err)

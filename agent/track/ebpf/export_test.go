@@ -2,6 +2,8 @@ package ebpf
 
 import (
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -52,3 +54,51 @@ func Lose(tr track.Tracker, disk string) {
 	t := tr.(*tracker)
 	t.kernel.control.slots[t.disks[disk].Slot] |= 2
 }
+
+// UseHeld makes trackers load programs that Hold can hold, until restore is called.
+func UseHeld() (restore func()) {
+	loadSpec = loadHeld
+	return func() { loadSpec = loadPrograms }
+}
+
+// Holder holds the programs of a tracker. It is good beyond the tracker's end.
+type Holder struct{ m *ebpf.Map }
+
+// holdValue is struct hold of held.bpf.c.
+type holdValue struct {
+	Armed, Inside uint32
+	Nanoseconds   uint64
+}
+
+// HolderOf must be closed.
+func HolderOf(tr track.Tracker) (*Holder, error) {
+	m, err := tr.(*tracker).kernel.maps["held"].Clone()
+	return &Holder{m}, err
+}
+
+// Hold holds the next program that marks for d, after it read the epoch, and has the one after skipped, which is the copy of rq_complete.
+func (h *Holder) Hold(d time.Duration) error {
+	return h.m.Put(uint32(0), holdValue{Armed: 1, Nanoseconds: uint64(d)})
+}
+
+// Inside says whether one is held or was.
+func (h *Holder) Inside() (bool, error) {
+	var v holdValue
+	err := h.m.Lookup(uint32(0), &v)
+	return v.Inside > 0, err
+}
+
+// Close lets go.
+func (h *Holder) Close() error { return h.m.Close() }
+
+// HalfFlip is what an agent does that dies in a flip, before it waits.
+func HalfFlip(tr track.Tracker) {
+	c := tr.(*tracker).kernel.control
+	atomic.StoreUint32(&c.epoch, atomic.LoadUint32(&c.epoch)^1)
+}
+
+// Proven says why a disk of that name, which has no requests, is not tracked.
+func Proven(name string) error { return node{name: name}.provenBios() }
+
+// MountBPF is what Open does first.
+func MountBPF(dir string) error { return mountBPF(dir) }

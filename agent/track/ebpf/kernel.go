@@ -51,12 +51,15 @@ type kernel struct {
 	control  *control
 }
 
+// loadSpec reads the programs; tests put others in their place.
+var loadSpec = loadPrograms
+
 // attach replaces whatever dir holds by new maps and programs that run.
 func attach(dir string) (_ *kernel, err error) {
 	if err := removePins(dir); err != nil {
 		return nil, err
 	}
-	spec, err := loadPrograms()
+	spec, err := loadSpec()
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}

@@ -103,6 +103,10 @@ func TestPins(t *testing.T) {
 			if err := c.damage(opts.Dir()); err != nil {
 				t.Fatal(err)
 			}
+			// One that dies before it watches anything takes no reason with it.
+			if err := openTracker(t, opts).Close(); err != nil {
+				t.Fatal(err)
+			}
 			tr := openTracker(t, opts)
 			defer func() { _ = tr.Close() }()
 			cy := begin(t, tr, d)

@@ -27,6 +27,10 @@ type meta struct {
 	Links    map[string]uint32 `json:"links"`    // ids, by name of the program
 	Misses   map[string]uint64 `json:"misses"`   // recursion misses at the last look, by program
 	Disks    []diskMeta        `json:"disks"`
+	// First is why disks are new to a tracker that had to begin anew, and Refused why those are that it could not take over, by id, until
+	// an agent has watched them: one that dies before takes no reason with it.
+	First   string            `json:"first,omitempty"`
+	Refused map[string]string `json:"refused,omitempty"`
 }
 
 // diskMeta is what must be known of one disk's marks.

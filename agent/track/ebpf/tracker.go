@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,7 +30,6 @@ type tracker struct {
 	lock   *os.File
 	kernel *kernel
 	meta   *meta
-	first  string // why disks are new to the tracker
 	disks  map[string]*disk
 	// refused says why a disk is not watched.
 	refused map[string]string
@@ -54,11 +54,16 @@ func (d *disk) close() {
 func (t *tracker) recover() error {
 	kept := t.meta.Disks
 	t.meta.Disks = nil
+	maps.Copy(t.refused, t.meta.Refused)
 	for i := range kept {
 		d := &kept[i]
 		w, err := t.reopen(d)
 		if err != nil {
 			t.refused[d.ID] = err.Error()
+			if t.meta.Refused == nil {
+				t.meta.Refused = map[string]string{}
+			}
+			t.meta.Refused[d.ID] = err.Error()
 			if err := t.forget(d); err != nil {
 				return err
 			}
@@ -182,7 +187,10 @@ func (t *tracker) Watch(_ context.Context, disks []track.Disk) error {
 	why := t.refused
 	t.refused = map[string]string{}
 	for _, d := range disks {
-		reason := t.first
+		reason := t.meta.First
+		if reason == "" {
+			reason = "nothing has watched it before"
+		}
 		if r, ok := why[d.ID]; ok {
 			reason = r
 		}
@@ -203,6 +211,9 @@ func (t *tracker) Watch(_ context.Context, disks []track.Disk) error {
 	}
 	if err := t.recount(); err != nil {
 		return err
+	}
+	if len(disks) > 0 {
+		t.meta.First, t.meta.Refused = "", nil // the disks have it
 	}
 	if err := t.save(); err != nil {
 		return err

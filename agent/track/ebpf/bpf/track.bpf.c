@@ -132,6 +132,9 @@ __attribute__((noinline)) int mark(__u64 slot, __u64 shift, __u64 words, __u64 s
 		return 0;
 	shift &= 63;
 	__u32 index = (slot & (SLOTS - 1)) * 4 + (*(volatile __u32 *)&c->epoch & 1);
+#ifdef HOLD
+	HOLD;
+#endif
 	void *bitmap = bpf_map_lookup_elem(&bitmaps, &index);
 	__u64 first = sector >> shift, last = (sector + sectors - 1) >> shift;
 	__u64 w0 = first >> 6, w1 = last >> 6;
