@@ -16,6 +16,7 @@ func TestPrintMachine(t *testing.T) {
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	instant, eta := now.Add(-90*time.Second), now.Add(30*time.Second)
 	x := &wire.MachineInfo{Name: "web1", ID: "id1", Replication: "lagging", Reason: "cycles take 1m0s", NextStep: "openmigrate machines set web1 --interval 2m",
+		Life: wire.LifeReadyToTest, LifeStep: "openmigrate launch test web1",
 		LastRestpoint: "r1", LastTime: &instant, LastSeen: now, Progress: &wire.Progress{Total: 4, Done: 1},
 		RPO: wire.RPOInfo{Instant: &instant, Now: wire.Duration(90 * time.Second), Predicted: wire.Duration(2 * time.Minute), Target: wire.Duration(30 * time.Second),
 			Lag: wire.Duration(75 * time.Second), Backlog: 3 << 20, ChangeRate: 5 << 20, Throughput: 1 << 20, ETA: &eta},
@@ -35,6 +36,7 @@ func TestPrintMachine(t *testing.T) {
 	lines := strings.Split(b.String(), "\n")
 	for _, want := range [][2]string{
 		{"state", "lagging"}, {"reason", "cycles take 1m0s"}, {"next step", "openmigrate machines set web1 --interval 2m"},
+		{"life", "ready-to-test"}, {"life step", "openmigrate launch test web1"},
 		{"rpo", "1m30s, grows to 2m0s before the next restpoint, lags above 30s"}, {"lag", "1m15s"},
 		{"backlog", "3.00 MiB, changing by 5.00 MiB a second"}, {"throughput", "1.00 MiB a second into staging"}, {"eta", "2026-03-02T12:00:30Z (in 30s)"},
 		{"disk /dev/sda", "tracker ebpf, consistency crash"}, {"", "no stronger consistency: a file system cannot be frozen"},
