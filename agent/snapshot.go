@@ -103,8 +103,11 @@ func (a *agent) takeSnapshots(ctx context.Context, as *wire.Assignment, disks []
 		}
 		return nil
 	})
+	if err != nil && !errors.Is(err, lvm.ErrNone) {
+		err = fmt.Errorf("%w: %w", lvm.ErrNone, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", lvm.ErrNone, err)
+		return nil, err
 	}
 	out := &cycle.Snapshots{Readers: map[string]source.Reader{}, Each: map[string]format.Consistency{}, Time: at, Check: h.check, Close: h.close,
 		Frozen: cycle.Frozen{Consistency: rep.Level}, // how long it took lvcreate says nothing of how long writers waited
