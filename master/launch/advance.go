@@ -114,10 +114,8 @@ func (r *run) look(ctx context.Context) error {
 	}
 	var err error
 	if r.p, err = r.provider(r.row.Provider); err != nil {
-		if undoing {
-			return fmt.Errorf("%w; what was made there cannot be removed meanwhile", err)
-		}
-		return err
+		// It may be back after the master's next start.
+		return fmt.Errorf("%w: %v", providers.ErrTryAgain, err)
 	}
 	if r.row.Held && !undoing {
 		if err := r.watchHold(ctx); err != nil {

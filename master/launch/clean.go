@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/wire"
@@ -11,7 +12,7 @@ import (
 
 // cleaning: a launch that failed gives back what it took, all but what somebody wants to look at.
 func cleaning(ctx context.Context, r *run) (string, error) {
-	if err := r.cancelJobs(ctx); err != nil {
+	if err := r.startUndoing(ctx); err != nil {
 		return "", err
 	}
 	done, err := false, error(nil)
@@ -31,7 +32,7 @@ func cleaning(ctx context.Context, r *run) (string, error) {
 
 // reverting: as if it had never been launched.
 func reverting(ctx context.Context, r *run) (string, error) {
-	if err := r.cancelJobs(ctx); err != nil {
+	if err := r.startUndoing(ctx); err != nil {
 		return "", err
 	}
 	done, err := r.remove(ctx)
@@ -39,6 +40,16 @@ func reverting(ctx context.Context, r *run) (string, error) {
 		return "", err
 	}
 	return wire.LaunchReverted, r.letGo(ctx, &r.row)
+}
+
+// startUndoing lets a source go at once that no machine can be running beside, whatever the provider does, and ends the jobs.
+func (r *run) startUndoing(ctx context.Context) error {
+	if !slices.ContainsFunc(r.row.Steps, func(s wire.LaunchStep) bool { return s.Name == wire.LaunchStarting }) {
+		if err := r.release(ctx); err != nil {
+			return fmt.Errorf("let the source go: %w", err)
+		}
+	}
+	return r.cancelJobs(ctx)
 }
 
 // cancelJobs ends what nodes still do for the launch.
