@@ -46,6 +46,8 @@ type Options struct {
 
 	IncludeFree bool // send what file systems say is free, too
 	WholeChunks bool // send whole chunks where a few blocks were written
+
+	openTracker func(anew string) (track.Tracker, error) // for tests; nil: the best there is
 }
 
 // Memory. The pools of a cycle hold about 135 MiB that the collector need not look into; little else is alive.
@@ -66,8 +68,8 @@ type agent struct {
 
 	known bool // the master has answered this process; of the goroutine of Run
 
-	snaps   *snapshots    // nil until they are asked for; of the loop's goroutine
-	track   track.Tracker // nil until a device is replicated; of the loop's goroutine
+	snaps   *snapshots // nil until they are asked for; of the loop's goroutine
+	track   *tracking  // of the loop's goroutine
 	buffers *cycle.Buffers
 	blocks  *state.Blocks // nil: patches are not wanted
 	news    chan struct{} // one token: the assignment changed
@@ -121,11 +123,11 @@ func run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer a.client.Close()
-	defer func() {
-		if a.track != nil {
-			err = errors.Join(err, a.track.Close())
-		}
-	}()
+	a.track = &tracking{open: opts.openTracker, clock: a.clock, log: a.log}
+	if a.track.open == nil {
+		a.track.open = a.openTracker
+	}
+	defer func() { err = errors.Join(err, a.track.close()) }()
 	return a.work(ctx)
 }
 

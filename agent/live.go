@@ -28,22 +28,9 @@ const (
 // hooksDir holds the scripts that prepare applications for a freeze.
 const hooksDir = "/etc/openmigrate/hooks.d"
 
-// tracker opens the best tracker there is when the first device is to be replicated.
-func (a *agent) tracker(disks []source.Source) track.Tracker {
-	if a.track != nil {
-		return a.track
-	}
-	if !slices.ContainsFunc(disks, isDevice) {
-		return &track.Scan{Why: "image files are not tracked"}
-	}
-	t, err := ebpf.Open(ebpf.Options{Instance: a.member.Identity().ID})
-	if err != nil {
-		a.log.Warn("changes are not tracked: disks are read whole in each cycle", "error", err)
-		a.track = &track.Scan{Why: err.Error()}
-	} else {
-		a.track = t
-	}
-	return a.track
+// openTracker opens the best tracker that there is.
+func (a *agent) openTracker(anew string) (track.Tracker, error) {
+	return ebpf.Open(ebpf.Options{Instance: a.member.Identity().ID, Anew: anew})
 }
 
 // hooks is the folder of hooks, if the assignment wants them and there is one.
@@ -70,7 +57,7 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze
 	for _, d := range disks {
 		paths = append(paths, d.Name())
 	}
-	return func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	return func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		mounts, not, err := quiesce.Targets(paths)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
@@ -80,6 +67,11 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze
 		}
 		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: freezeBudget, Hooks: a.hooks(as)}
 		all, called := len(not) == 0 && len(mounts) > 0, false
+		var failed error // of ahead: no fault of the file systems
+		plan.Ahead = func(ctx context.Context) error {
+			failed = ahead(ctx)
+			return failed
+		}
 		q := quiesce.Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}}
 		rep, err := q.Run(ctx, plan, func(ctx context.Context) error {
 			called = true
@@ -88,12 +80,12 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze
 		switch {
 		case errors.Is(err, quiesce.ErrThawed): // it took too long
 			return nil, errors.Join(err, context.DeadlineExceeded)
-		case err != nil && !called && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded):
+		case err != nil && !called && failed == nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded):
 			return nil, fmt.Errorf("%w: %w", cycle.ErrNotFrozen, err)
 		case err != nil:
 			return nil, err
 		}
-		return &cycle.Frozen{Consistency: rep.Level, Why: strings.Join(rep.Why, "; "), For: rep.For}, nil
+		return &cycle.Frozen{Consistency: rep.Level, Why: strings.Join(rep.Why, "; "), For: rep.For, Freezing: rep.Freezing, Thawing: rep.Thawing}, nil
 	}, raw
 }
 

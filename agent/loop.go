@@ -55,6 +55,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			break
 		}
 		if err != nil {
+			a.track.broke(err)
 			if enrol.Final(err) {
 				return err
 			}
@@ -74,6 +75,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 			continue
 		}
 		last = done.Restpoint
+		a.track.made()
 		s.made(started, a.clock.Now(), as.Sync)
 		if err := a.dir.Write(scheduleFile, &s); err != nil {
 			a.log.Warn("the schedule could not be kept", "error", err)
@@ -143,7 +145,7 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 	}
 	freeze, raw := a.freeze(as, disks)
 	out, err := cycle.Run(ctx, cycle.Config{
-		Tracker: a.tracker(disks), Freeze: freeze, Raw: raw, Snapshot: a.snapshot(as, disks), Hide: hide,
+		Tracker: a.track.tracker(disks), Freeze: freeze, Raw: raw, Snapshot: a.snapshot(as, disks), Hide: hide,
 		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
 		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,

@@ -131,9 +131,8 @@ type span struct {
 	last    bool   // the tree can be made
 	drained *waiter
 
-	ahead map[int64]*span // by chunk: what was read before the freeze, and counts but for what d.since marks
-	raw   []byte          // nil until it is read
-	back  func()          // takes raw back; nil: it belongs to the pool
+	held  *held  // what it is filled from; nil: from the disk
+	raw   []byte // nil until it is read
 	ids   [spanSize / chunker.MinSize]chunker.ID
 	eager [spanSize / chunker.MinSize]*item // chunks that are compressed already
 	err   error

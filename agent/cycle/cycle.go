@@ -80,24 +80,9 @@ type Config struct {
 	Blocks     *state.Blocks // shared by the cycles of a process; nil: chunks are always read and sent whole
 }
 
-// Freeze calls inside while nothing is written to any of the machine's disks. inside keeps to its context, which ends with the time that
-// writers may be kept waiting, and writes to no file. all says that nothing can write meanwhile; else inside proves that nothing did.
-// An error of inside is returned, wrapped: there is no such instant. ErrNotFrozen: there is no way to one.
-type Freeze func(ctx context.Context, inside func(ctx context.Context, all bool) error) (*Frozen, error)
-
-// Frozen says what a freeze achieved.
-type Frozen struct {
-	Consistency format.Consistency
-	Why         string // why not a stronger one, for people
-	For         time.Duration
-}
-
 // Hide makes a reader that shows zeros where a disk's file systems say that nothing is. It is asked after tracking began, so what is
 // written there later is read by a later pass.
 type Hide func(ctx context.Context, s source.Source, r source.Reader) (source.Reader, error)
-
-// ErrNotFrozen: the file systems could not be frozen, and trying again would not help. The restpoint is fuzzy.
-var ErrNotFrozen = errors.New("file systems could not be frozen")
 
 // ErrBase: the master refused the manifest because the base was not what it has. The base is gone; try again at once.
 var ErrBase = errors.New("base tree did not match staging")
@@ -109,10 +94,10 @@ type Result struct {
 	Roots       map[string]chunker.ID // by disk id
 	Consistency format.Consistency
 	Frozen      time.Duration // how long writers were kept waiting
-	Passes      int
-	Backlog     int64    // bytes written since the base when the cycle began; of a disk that was scanned, of chunks that differ
-	Unconverged bool     // it was given up to reach one instant: disks were written faster than they were read
-	Why         []string // what kept the restpoint from being better or cheaper, for people
+	Passes      int           // before the freeze; none where little was written
+	Backlog     int64         // bytes written since the base when the cycle began; of a disk that was scanned, of chunks that differ
+	Unconverged bool          // it was given up to reach one instant: disks were written faster than they were read
+	Why         []string      // what kept the restpoint from being better or cheaper, for people
 	Disks       []DiskResult
 }
 
@@ -196,11 +181,13 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	l := laps{last: time.Now()}
 	session, err := conf.Master.OpenSession(ctx, sessionRequest(&conf, disks))
 	if err != nil {
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	r := &run{conf: &conf, session: session, disks: disks, lost: map[chunker.ID]bool{}, started: time.Now(),
+	l.lap("open")
+	r := &run{conf: &conf, session: session, disks: disks, lost: map[chunker.ID]bool{}, started: time.Now(), laps: l,
 		frozen: Frozen{Consistency: format.Fuzzy}}
 	defer func() {
 		if err != nil {
@@ -211,9 +198,11 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 		return nil, err
 	}
 	defer r.track.Close()
+	r.laps.lap("prepare")
 	stop := r.keepAlive(ctx)
 	ctx = stop.ctx
 	err = r.send(ctx)
+	r.laps.lap("send")
 	if err == nil {
 		return r.commit(ctx, stop)
 	}
@@ -292,6 +281,7 @@ type run struct {
 	stuck    bool  // it did not converge
 	why      []string
 	started  time.Time
+	laps     laps
 	n        counters
 	phase    atomic.Value // string
 }
@@ -416,6 +406,7 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 			return nil, stop.end(err)
 		}
 	}
+	r.laps.lap("seal")
 	if err := r.track.Intend(point.ID); err != nil {
 		return nil, stop.end(fmt.Errorf("track changes: %w", err))
 	}
@@ -434,6 +425,7 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 		}
 		return nil, fmt.Errorf("commit restpoint: %w", err)
 	}
+	r.laps.lap("commit")
 	out.Committed = *done
 	for _, d := range r.disks {
 		if d.blocks != nil {
@@ -451,7 +443,22 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 		// Marks that stay cost another reading, no more.
 		r.conf.Log.Warn("marks of what was sent could not be dropped", "error", err)
 	}
+	r.laps.lap("apply")
+	r.conf.Log.Debug("cycle", r.laps.list...)
 	return out, nil
+}
+
+// laps notes what a cycle spends its time on, for those who look for it.
+type laps struct {
+	last time.Time
+	list []any // of slog: names and durations
+}
+
+// lap notes the time since the last one.
+func (l *laps) lap(name string) {
+	now := time.Now()
+	l.list = append(l.list, name, now.Sub(l.last).Round(time.Millisecond))
+	l.last = now
 }
 
 func (r *run) dropBlocks() error {

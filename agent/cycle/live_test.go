@@ -191,7 +191,11 @@ func TestLiveRestpoints(t *testing.T) {
 	defer writers.Wait()
 	defer close(stop)
 	var frozen [][]byte
-	freeze := func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	freeze := func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+		if err := ahead(ctx); err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond) // a file system takes its time to freeze
 		still.Lock()
 		defer still.Unlock()
 		frozen = nil
@@ -217,7 +221,9 @@ func TestLiveRestpoints(t *testing.T) {
 		case 3: // before marks are dropped
 			tracker.noSettle = true
 		case 4:
-			conf.Freeze = func(context.Context, func(context.Context, bool) error) (*cycle.Frozen, error) { return nil, killed }
+			conf.Freeze = func(context.Context, func(context.Context) error, func(context.Context, bool) error) (*cycle.Frozen, error) {
+				return nil, killed
+			}
 		}
 		for _, d := range disks {
 			d.mu.Lock()
@@ -275,7 +281,7 @@ func TestFuzzyKeepsMarks(t *testing.T) {
 	tracker := &liveTracker{}
 	r := rand.New(rand.NewPCG(17, 18))
 	d := &liveDisk{id: "a", data: content(r, 40*chunker.MinSize), t: tracker}
-	tooLong := func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	tooLong := func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		d.write([]byte("written while it converges"), grain*r.Int64N(40*chunker.MinSize/grain))
 		if r.IntN(2) == 0 {
 			return nil, cycle.ErrNotFrozen
@@ -310,7 +316,7 @@ func TestLostTracking(t *testing.T) {
 	d := &liveDisk{id: "a", data: content(rand.New(rand.NewPCG(19, 20)), 1<<20), t: tracker}
 	conf := w.config(d)
 	conf.Tracker = tracker
-	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	conf.Freeze = func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		tracker.lost = track.ErrLost
 		return &cycle.Frozen{Consistency: format.Filesystem}, inside(ctx, true)
 	}
@@ -329,7 +335,7 @@ func TestTooMuchToFreeze(t *testing.T) {
 	tries := 0
 	conf := w.config(d)
 	conf.Tracker = tracker
-	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	conf.Freeze = func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		if tries++; tries == 1 {
 			d.write(content(r, 78<<20), 1<<20)
 		} else {
@@ -358,7 +364,7 @@ func TestProvenStill(t *testing.T) {
 	tries := 0
 	conf := w.config(d)
 	conf.Tracker = tracker
-	conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+	conf.Freeze = func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 		tries++
 		d.mu.Lock()
 		if tries < 3 {

@@ -2,11 +2,9 @@ package cycle
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
@@ -36,9 +34,6 @@ type part struct {
 // maxParts is how many parts one span holds.
 const maxParts = spanSize / chunker.MinSize
 
-// fillReads is how many reads of one span run at once: those of single blocks wait for the disk, not for the processor.
-const fillReads = 8
-
 // deep is how many patches of a chunk stand on each other before it is sent whole again. Later passes and the freeze go deeper, because
 // there a whole chunk costs time: the next cycle sends it.
 const (
@@ -47,30 +42,40 @@ const (
 	deepFrozen = format.MaxDepth
 )
 
-// plan calls f with what must be read of each chunk in which anything is marked. A patch has at most the given depth; with deepFrozen nothing is looked
-// up in a file.
-func (d *disk) plan(m *track.Marks, depth uint8, f func(part) error) error {
-	size := int64(d.layout.ChunkSize)
-	blocks := d.layout.ChunkSize / chunker.BlockSize
+// planner says what must be read of a chunk.
+type planner func(index int64) part
+
+// plan calls f with what must be read of each chunk in which anything is marked.
+func (d *disk) plan(m *track.Marks, what planner, f func(part) error) error {
 	return chunkRanges(m, d.layout, func(first, end int64) error {
 		for i := first; i < end; i++ {
-			_, length := d.layout.Extent(i)
-			x := part{index: i, whole: true, n: length}
-			if d.blocks != nil && int64(length) == size {
-				marked := markedBlocks(m, i*size, length)
-				x.written = marked.Count()
-				sent, ok := d.blocks.Known(i, depth == deepFrozen)
-				// Opening it shall not cost more than twice what a whole chunk does.
-				if ok && sent.Depth < depth && x.written <= blocks/2 && int(sent.Blocks)+x.written <= blocks {
-					x.whole, x.n, x.read, x.sent = false, x.written*chunker.BlockSize, marked, sent
-				}
-			}
-			if err := f(x); err != nil {
+			if err := f(what(i)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// planner reads what m marks. A patch has at most the given depth. With memory nothing is looked up in a file.
+func (d *disk) planner(m *track.Marks, depth uint8, memory bool) planner {
+	return func(index int64) part { return d.part(m, index, depth, memory) }
+}
+
+func (d *disk) part(m *track.Marks, index int64, depth uint8, memory bool) part {
+	off, length := d.layout.Extent(index)
+	x := part{index: index, whole: true, n: length}
+	if d.blocks == nil || length < d.layout.ChunkSize {
+		return x
+	}
+	marked := markedBlocks(m, off, length)
+	x.written = marked.Count()
+	sent, ok := d.blocks.Known(index, memory)
+	// Opening it shall not cost more than twice what a whole chunk does.
+	if blocks := length / chunker.BlockSize; ok && sent.Depth < depth && x.written <= blocks/2 && int(sent.Blocks)+x.written <= blocks {
+		x.whole, x.n, x.read, x.sent = false, x.written*chunker.BlockSize, marked, sent
+	}
+	return x
 }
 
 // chunkRanges calls f with the runs of chunks that marks lie in.
@@ -113,8 +118,8 @@ func markedBlocks(m *track.Marks, off int64, n int) (b chunker.Blocks) {
 	}
 }
 
-// spans calls f with spans of what must be read of a disk, and how many bytes that is of each.
-func (d *disk) spans(m *track.Marks, depth uint8, f func(*span, int) error) error {
+// spans calls f with spans of what must be read of a disk.
+func (d *disk) spans(m *track.Marks, what planner, f func(*span) error) error {
 	var s *span
 	used := 0
 	flush := func() error {
@@ -122,11 +127,11 @@ func (d *disk) spans(m *track.Marks, depth uint8, f func(*span, int) error) erro
 			return nil
 		}
 		s.n = len(s.parts)
-		err := f(s, used)
+		err := f(s)
 		s, used = nil, 0
 		return err
 	}
-	err := d.plan(m, depth, func(x part) error {
+	err := d.plan(m, what, func(x part) error {
 		if s != nil && (len(s.parts) == maxParts || used+x.n > spanSize) {
 			if err := flush(); err != nil {
 				return err
@@ -148,7 +153,7 @@ func (d *disk) spans(m *track.Marks, depth uint8, f func(*span, int) error) erro
 
 // marked reads the chunks of a disk in which anything is marked.
 func (p *pipeline) marked(d *disk, m *track.Marks, depth uint8) error {
-	err := d.spans(m, depth, func(s *span, _ int) error { return p.hand(s) })
+	err := d.spans(m, d.planner(m, depth, false), p.hand)
 	if err != nil {
 		return err
 	}
@@ -170,86 +175,42 @@ func (x *part) each(chunkSize int, f func(start, stop int)) {
 	}
 }
 
-// had returns the blocks of a part that were read ahead and not written since, by number; nil if there are none.
-func (s *span) had(x *part) map[int][]byte {
-	a := s.ahead[x.index]
-	if a == nil {
-		return nil
-	}
-	off, n := s.d.layout.Extent(x.index)
-	written := markedBlocks(s.d.since, off, n)
-	blocks := map[int][]byte{}
-	for i := range a.parts {
-		y := &a.parts[i]
-		if y.index != x.index {
-			continue
-		}
-		at := y.off
-		y.each(s.d.layout.ChunkSize, func(start, stop int) {
-			if !written.Get(start / chunker.BlockSize) {
-				blocks[start/chunker.BlockSize] = a.raw[at : at+stop-start]
-			}
-			at += stop - start
-		})
-	}
-	return blocks
-}
-
-// stretch is a read: n bytes of the disk at off, to the place at in the buffer.
-type stretch struct {
-	off   int64
-	at, n int
-}
-
 // fillParts reads the blocks of a span's parts into its raw buffer, neighbours at once.
 func (s *span) fillParts() error {
-	var reads []stretch
-	add := func(off int64, at, n int) {
-		if k := len(reads) - 1; k >= 0 && reads[k].off+int64(reads[k].n) == off && reads[k].at+reads[k].n == at {
-			reads[k].n += n
-			return
-		}
-		reads = append(reads, stretch{off, at, n})
-	}
+	var reads []source.Piece
 	end := 0
+	add := func(off int64, at, n int) {
+		if k := len(reads) - 1; k >= 0 && reads[k].Off+int64(len(reads[k].P)) == off && end == at {
+			p := &reads[k].P
+			*p = (*p)[:len(*p)+n]
+		} else {
+			reads = append(reads, source.Piece{Off: off, P: s.raw[at : at+n : cap(s.raw)]})
+		}
+		end = at + n
+	}
+	last := &s.parts[len(s.parts)-1]
+	s.raw = s.raw[:last.off+last.n]
 	for i := range s.parts {
 		x := &s.parts[i]
 		off, _ := s.d.layout.Extent(x.index)
-		end = x.off + x.n
-		s.raw = s.raw[:end]
-		had := s.had(x)
-		if x.whole && had == nil {
+		if x.whole {
 			add(off, x.off, x.n)
 			continue
 		}
 		at := x.off
-		x.each(s.d.layout.ChunkSize, func(start, stop int) {
-			if b := had[start/chunker.BlockSize]; b != nil {
-				copy(s.raw[at:], b[:stop-start])
-			} else {
-				add(off+int64(start), at, stop-start)
-			}
+		x.read.Each(s.d.layout.ChunkSize, func(start, stop int) {
+			add(off+int64(start), at, stop-start)
 			at += stop - start
 		})
 	}
-	if len(reads) == 1 {
-		return s.readAt(reads[0])
+	if s.held == nil {
+		return source.ReadBatch(s.from, reads)
 	}
-	var group errgroup.Group
-	group.SetLimit(fillReads)
+	defer s.held.room.release()
 	for _, x := range reads {
-		group.Go(func() error { return s.readAt(x) })
-	}
-	return group.Wait()
-}
-
-func (s *span) readAt(x stretch) error {
-	got, err := s.from.ReadAt(s.raw[x.at:x.at+x.n], x.off)
-	if errors.Is(err, io.EOF) && got < x.n {
-		return fmt.Errorf("read %s at %d: %w", s.d.src.Name(), x.off+int64(got), io.ErrUnexpectedEOF)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		if err := s.held.copy(s.d, x.P, x.Off); err != nil {
+			return err
+		}
 	}
 	return nil
 }

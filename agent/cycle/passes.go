@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
@@ -16,12 +13,6 @@ import (
 
 // maxPasses is how often what was written meanwhile is read before a cycle gives up on reaching one instant.
 const maxPasses = 12
-
-// errWritten: something that could not be frozen wrote to a disk while it was read.
-var errWritten = errors.New("something wrote meanwhile that cannot be frozen")
-
-// errTooMuch: more was written than fits into memory while the file systems are frozen.
-var errTooMuch = errors.New("too much was written since the last pass")
 
 // send moves the data of all disks into staging.
 func (r *run) send(ctx context.Context) error {
@@ -45,19 +36,15 @@ func (r *run) send(ctx context.Context) error {
 
 // read makes the passes and has the trees made.
 func (r *run) read(p *pipeline) error {
-	r.passes = 1
-	for _, d := range r.disks {
-		pass := p.scan
-		if !d.scan {
-			unread := d.layout.Size - chunkBytes(d.marks, d.layout)
-			r.n.total.Add(-unread)
-			r.unread += unread
-			pass = func(d *disk) error { return p.marked(d, d.marks, deep) }
+	if r.few() {
+		for _, d := range r.disks {
+			d.todo = d.marks
+			r.skip(d.layout.Size, d.layout.Size-chunkBytes(d.marks, d.layout))
 		}
-		if err := pass(d); err != nil {
-			return err
-		}
+	} else if err := r.first(p); err != nil {
+		return err
 	}
+	r.laps.lap("read")
 	if r.snaps != nil {
 		r.settleSnapshot()
 	} else if r.unfrozen != "" {
@@ -81,6 +68,49 @@ func (r *run) read(p *pipeline) error {
 	}
 	for _, d := range r.disks {
 		if err := p.hand(&span{d: d, last: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// few reports whether so little was written since the base that it need not be read before the freeze reads it: a restpoint is older when it is listed
+// by the time that it takes to send what it has, and begun sooner by the time of a pass.
+func (r *run) few() bool {
+	if r.conf.Freeze == nil || r.snaps != nil || r.unfrozen != "" {
+		return false
+	}
+	var n int64
+	for _, d := range r.disks {
+		if d.scan || d.plan(d.marks, d.planner(d.marks, deep, false), func(x part) error {
+			if n += int64(x.n); n > fewBytes {
+				return errTooMuch
+			}
+			return nil
+		}) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// skip takes bytes of a disk out of what is to be read. So many of them are as in the base.
+func (r *run) skip(n, same int64) {
+	r.n.total.Add(-n)
+	r.unread += same
+}
+
+// first makes the first pass.
+func (r *run) first(p *pipeline) error {
+	r.passes = 1
+	for _, d := range r.disks {
+		pass := p.scan
+		if !d.scan {
+			n := chunkBytes(d.marks, d.layout)
+			r.skip(d.layout.Size-n, d.layout.Size-n)
+			pass = func(d *disk) error { return p.marked(d, d.marks, deep) }
+		}
+		if err := pass(d); err != nil {
 			return err
 		}
 	}
@@ -129,14 +159,17 @@ func (r *run) converge(p *pipeline) error {
 			r.fuzzy("not every disk is tracked while it is read")
 			return nil
 		}
+		r.laps.lap("drain")
 		left := r.left()
+		r.laps.list = append(r.laps.list, "left", left)
 		if left > shipAt && r.fresh() > 0 {
 			if err := p.drain(true); err != nil {
 				return err
 			}
 			left = r.left()
+			r.laps.lap("ship")
 		}
-		if left <= aheadBytes && (left <= quickBytes || left > last/2) || left <= frozenBytes*3/4 && r.passes == maxPasses {
+		if left <= aheadBytes && (left <= fewBytes || left > last/2 || r.passes == maxPasses) {
 			err := r.freeze(p)
 			if errors.Is(err, ErrNotFrozen) {
 				r.fuzzy("%v", err)
@@ -167,6 +200,7 @@ func (r *run) converge(p *pipeline) error {
 				return err
 			}
 		}
+		r.laps.lap("pass")
 	}
 }
 
@@ -205,7 +239,7 @@ func (r *run) flip(ctx context.Context) (bool, error) {
 // left is how many bytes a freeze would have to read.
 func (r *run) left() (n int64) {
 	for _, d := range r.disks {
-		_ = d.plan(d.todo, deepFrozen, func(x part) error { // fails only if f does
+		_ = d.plan(d.todo, d.planner(d.todo, deepFrozen, true), func(x part) error { // fails only if f does
 			n += int64(x.n)
 			return nil
 		})
@@ -232,146 +266,6 @@ func chunkBytes(m *track.Marks, l chunker.Layout) int64 {
 	return n
 }
 
-// aheadBytes is how much is read ahead of a freeze at most. It is in memory twice, and there must be room for what is written meanwhile.
-const aheadBytes = frozenBytes * 7 / 16
-
-// quickBytes is so little that reading it takes no time to speak of: another pass before the freeze would not shorten it.
-const quickBytes = 2 << 20
-
 // shipAt is how many bytes may be left before a pack is sent off that is not full, so that what was sent can be what patches stand on. Without that
 // chunks that are written again and again are read whole.
 const shipAt = 8 << 20
-
-// freeze reads the rest while nothing is written, and passes it on. All buffers are free before.
-func (r *run) freeze(p *pipeline) error {
-	room, err := p.buf.borrow(p.ctx)
-	if err != nil {
-		return err
-	}
-	ahead, err := r.readAhead(p.ctx, room)
-	if err != nil {
-		room.giveBack(0)
-		return err
-	}
-	var spans []*span
-	inside := func(ctx context.Context, all bool) error {
-		r.instant = time.Now()
-		// What an earlier try read is read again: it may have been written since.
-		if _, err := r.flip(ctx); err != nil {
-			return err
-		}
-		if spans, err = r.spans(room); err != nil {
-			return err
-		}
-		for _, s := range spans {
-			s.ahead = ahead[s.d]
-		}
-		if err := fillAll(ctx, spans); err != nil {
-			return err
-		}
-		if all {
-			return r.quiet()
-		}
-		return r.still(p.ctx)
-	}
-	began := time.Now()
-	frozen, err := r.conf.Freeze(p.ctx, inside)
-	if err != nil {
-		room.giveBack(0)
-		return fmt.Errorf("after %v: %w", time.Since(began).Round(time.Millisecond), err)
-	}
-	r.frozen = *frozen
-	r.lower()
-	if r.frozen.Why != "" {
-		r.note("the restpoint is %s: %s", r.frozen.Consistency, r.frozen.Why)
-	}
-	room.giveBack(len(spans))
-	for _, d := range r.disks {
-		d.todo = nil
-	}
-	for _, s := range spans {
-		for i := range s.n {
-			r.n.total.Add(int64(s.length(i)))
-		}
-		if err := p.hand(s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readAhead reads what is left before the freeze, so that only what is written meanwhile must be read within it. It returns by disk and chunk where that is; nothing
-// where that would take more than its part of the room.
-func (r *run) readAhead(ctx context.Context, room *room) (map[*disk]map[int64]*span, error) {
-	if r.left() > aheadBytes {
-		return nil, nil
-	}
-	spans, err := r.spans(room)
-	if err != nil {
-		return nil, err
-	}
-	if err := fillAll(ctx, spans); err != nil {
-		return nil, err
-	}
-	ahead := map[*disk]map[int64]*span{}
-	for _, s := range spans {
-		if ahead[s.d] == nil {
-			ahead[s.d] = map[int64]*span{}
-		}
-		for i := range s.parts {
-			ahead[s.d][s.parts[i].index] = s
-		}
-	}
-	return ahead, nil
-}
-
-// fillAll reads spans, several at once.
-func fillAll(ctx context.Context, spans []*span) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(frozenReads)
-	for _, s := range spans {
-		group.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return s.fill()
-		})
-	}
-	return group.Wait()
-}
-
-// still fails with errWritten if anything was written since the last flip. What was is read again.
-func (r *run) still(ctx context.Context) error {
-	marks, err := r.track.Flip(ctx)
-	if err != nil {
-		return fmt.Errorf("track changes: %w", err)
-	}
-	for _, d := range r.disks {
-		if m := marks[d.src.ID()]; m != nil && m.Bytes() > 0 {
-			d.todo.Union(m)
-			err = errWritten
-		}
-	}
-	return err
-}
-
-// frozenReads is how many reads run at once while file systems are frozen.
-const frozenReads = 16
-
-// spans cuts what is left into reads that fit into room.
-func (r *run) spans(room *room) ([]*span, error) {
-	var spans []*span
-	for _, d := range r.disks {
-		err := d.spans(d.todo, deepFrozen, func(s *span, n int) error {
-			if s.raw, s.back = room.take(n), room.release; s.raw == nil {
-				return fmt.Errorf("%w: %d MiB, and there is room for %d", errTooMuch, r.left()>>20, frozenBytes>>20)
-			}
-			spans = append(spans, s)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return spans, nil
-}

@@ -128,10 +128,8 @@ func (p *pipeline) fail(err error) error {
 func (p *pipeline) hand(s *span) error {
 	s.ready = make(chan struct{}, 1)
 	if s.n > 0 {
-		if s.raw == nil {
-			if err := p.buf.raws.reserve(p.ctx); err != nil {
-				return err
-			}
+		if err := p.buf.raws.reserve(p.ctx); err != nil {
+			return err
 		}
 		s.users.Store(1)
 		if !send(p.ctx, p.scanQ, s) {
@@ -207,11 +205,7 @@ func (p *pipeline) release(s *span) {
 	if s.users.Add(-1) > 0 {
 		return
 	}
-	if s.back != nil {
-		s.back()
-	} else {
-		p.buf.raws.put(s.raw[:cap(s.raw)])
-	}
+	p.buf.raws.put(s.raw[:cap(s.raw)])
 	s.raw = nil
 }
 
@@ -270,11 +264,9 @@ func (w *worker) run() error {
 // read fills a span and names its chunks. If they are likely to be sent they are compressed at once, while they are in the processor's
 // caches, and the raw buffer is free again; a chunk that is not, for want of a buffer or because it was seen before, is held as it was read.
 func (w *worker) read(s *span) {
-	if s.raw == nil {
-		s.raw = w.p.buf.raws.pop()
-		if s.err = s.fill(); s.err != nil {
-			return
-		}
+	s.raw = w.p.buf.raws.pop()
+	if s.err = s.fill(); s.err != nil {
+		return
 	}
 	if s.parts != nil {
 		for i := range s.parts {
@@ -305,7 +297,7 @@ func (s *span) fill() error {
 	off, _ := s.d.layout.Extent(s.first)
 	last, n := s.d.layout.Extent(s.first + int64(s.n) - 1)
 	s.raw = s.raw[:last+int64(n)-off]
-	return s.readAt(stretch{off, 0, len(s.raw)})
+	return source.ReadBatch(s.from, []source.Piece{{Off: off, P: s.raw}})
 }
 
 // compress fills an item. What does not get smaller is copied, so that the raw buffer need not stay.

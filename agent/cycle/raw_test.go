@@ -54,7 +54,7 @@ func TestRawWriters(t *testing.T) {
 		var frozen []byte
 		conf := w.config(d)
 		conf.Tracker, conf.Raw = tracker, raw
-		conf.Freeze = func(ctx context.Context, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
+		conf.Freeze = func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 			tries++
 			d.mu.Lock()
 			frozen = append([]byte(nil), d.data...)

@@ -55,6 +55,8 @@ type Plan struct {
 	HookTimeout time.Duration // for each hook and direction; 0 is the hooks package's default
 	Budget      time.Duration // from the first freeze to the end of the context given to inside; 0 is 500 ms
 	Grace       time.Duration // what the watchdog allows beyond Budget; 0 is 500 ms
+	// Ahead is called when all is ready for the freeze, and nothing is frozen yet: what it does does not keep writers waiting. nil: nothing is to be done.
+	Ahead func(context.Context) error
 }
 
 // Frozen is one file system and how long it was frozen.
@@ -68,9 +70,11 @@ type Frozen struct {
 type Report struct {
 	Frozen []Frozen
 	For    time.Duration // from the first freeze call to the last thaw's return
-	Hooks  []hooks.Result
-	Level  format.Consistency
-	Why    []string // why Level is not higher
+	// Parts of For: to the return of the last freeze call, and from the first thaw call on.
+	Freezing, Thawing time.Duration
+	Hooks             []hooks.Result
+	Level             format.Consistency
+	Why               []string // why Level is not higher
 }
 
 // Quiescer freezes and thaws.
@@ -131,13 +135,24 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 	if plan.Hooks == "" {
 		rep.Why = append(rep.Why, "no hooks are configured")
 	}
-	if err := syncAll(ctx, plan.Mounts, files); err != nil {
+	if err := settle(ctx, plan.Mounts, files); err != nil {
 		return rep, err
 	}
 	if err := lockMemory(); err != nil {
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, unix.Munlockall()) }()
+	if err := wd.send('e', 0); err != nil {
+		return rep, err
+	}
+	if plan.Ahead != nil {
+		if err := plan.Ahead(ctx); err != nil {
+			return rep, fmt.Errorf("prepare to freeze: %w", err)
+		}
+	}
+	if err := syncAll(ctx, plan.Mounts, files); err != nil { // what was written since settle
+		return rep, err
+	}
 	err = q.hold(ctx, plan, files, wd, &rep, inside)
 	held = err == nil
 	// Before the hooks are called, which may take longer than the watchdog waits: from then on whatever is frozen is somebody else's.
@@ -175,6 +190,7 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		return err
 	}
 	defer func() {
+		began := time.Now()
 		for i := len(rep.Frozen) - 1; i >= 0; i-- {
 			f := &rep.Frozen[i]
 			if terr := thaw(files[i]); terr != nil {
@@ -182,7 +198,7 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 			}
 			f.For = time.Since(f.start)
 		}
-		rep.For = time.Since(start)
+		rep.For, rep.Thawing = time.Since(start), time.Since(began)
 	}()
 	for i, m := range plan.Mounts {
 		if err := ctx.Err(); err != nil {
@@ -197,6 +213,7 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		}
 		rep.Frozen = append(rep.Frozen, Frozen{Mount: m, start: began})
 	}
+	rep.Freezing = time.Since(start)
 	if err := inside(ctx); err != nil {
 		if plan.Suspends {
 			return err

@@ -132,6 +132,30 @@ func TestWriterBlockedWhileFrozen(t *testing.T) {
 	}
 }
 
+// TestAhead: what is done ahead of the freeze keeps nobody waiting, is not of its time, and ends it if it fails.
+func TestAhead(t *testing.T) {
+	mnt := mounted(t, "ext4")
+	plan := Plan{Mounts: []Mount{{Point: mnt}}, Budget: 5 * time.Second}
+	plan.Ahead = func(context.Context) error {
+		await(t, write(filepath.Join(mnt, "f")))
+		time.Sleep(200 * time.Millisecond)
+		return nil
+	}
+	rep, err := self().Run(t.Context(), plan, func(context.Context) error { return nil })
+	if err != nil || rep.Level != format.Filesystem || rep.For >= 200*time.Millisecond || rep.Freezing <= 0 || rep.Thawing <= 0 || rep.Freezing+rep.Thawing > rep.For {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	failed := errors.New("failed")
+	plan.Ahead = func(context.Context) error { return failed }
+	rep, err = self().Run(t.Context(), plan, func(context.Context) error {
+		t.Error("it is frozen all the same")
+		return nil
+	})
+	if !errors.Is(err, failed) || rep.Level != format.Fuzzy || len(rep.Frozen) != 0 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+}
+
 func TestFreezerKilledOrStopped(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
 		t.Run(sig.String(), func(t *testing.T) {

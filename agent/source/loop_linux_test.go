@@ -1,6 +1,7 @@
 package source_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -83,5 +84,36 @@ func TestDeviceCacheIsNotTrusted(t *testing.T) {
 				t.Errorf("read %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestBatchOfBadReads: what the kernel could not read of a batch is an error of its place, and the rest arrives.
+func TestBatchOfBadReads(t *testing.T) {
+	if !sourcetest.LoopWanted() {
+		return
+	}
+	image := bytes.Repeat([]byte("good"), 1<<20)
+	file := writeImage(t, image)
+	d := sourcetest.NewLoopDevice(t, file, sourcetest.LoopOptions{})
+	r, err := newSource(t, d.Path, source.Auto).Open(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if err := os.Truncate(file, 3<<20); err != nil { // the device still says that it has 4 MiB
+		t.Fatal(err)
+	}
+	var pieces []source.Piece
+	for off := int64(0); off < 4<<20; off += 16 << 10 {
+		pieces = append(pieces, source.Piece{Off: off, P: source.AlignedBuffer(4096)})
+	}
+	var bad *source.ReadError
+	if err := source.ReadBatch(r, pieces); !errors.As(err, &bad) || bad.Offset < 3<<20 {
+		t.Fatalf("got %v", err)
+	}
+	for _, x := range pieces {
+		if x.Off < 3<<20 && !bytes.Equal(x.P, image[:4096]) {
+			t.Fatalf("wrong bytes at %d", x.Off)
+		}
 	}
 }

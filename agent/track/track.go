@@ -24,6 +24,10 @@ import (
 // build on. It wraps the reason.
 var ErrLost = errors.New("change tracking lost sight of a disk")
 
+// ErrBroken: a tracker failed in a way that it should not have. Close it and open another one, which must not go on where this one
+// stopped. It wraps the reason.
+var ErrBroken = errors.New("change tracking failed")
+
 // Disk is one disk to watch.
 type Disk struct {
 	ID   string // source.Source.ID
@@ -39,7 +43,8 @@ type Status struct {
 	Memory  int64  // bytes of memory that the marks take
 }
 
-// Tracker watches the disks of a machine. Its methods belong to one goroutine.
+// Tracker watches the disks of a machine. Its methods belong to one goroutine. Its errors are ErrLost, a context's, those of wrong use, or
+// ErrBroken.
 type Tracker interface {
 	// Watch makes the set of watched disks be disks. Those that were watched before, with the same size, keep their marks.
 	// A disk that cannot be watched is no error: Status says why, and Changed asks for a scan.

@@ -76,7 +76,7 @@ func (b *bench) newStage(ctx context.Context, dir string, rate int64) (_ *stage,
 	if s.disk, err = b.newWritten(ctx, dir, b.o.disk, b.o.file); err != nil {
 		return nil, err
 	}
-	if s.System, err = system.Start(ctx, b.o.bin, filepath.Join(dir, "system"), s.disk.Path, system.Options{ChunkSize: b.o.chunkSize}); err != nil {
+	if s.System, err = system.Start(ctx, b.o.bin, filepath.Join(dir, "system"), s.disk.Path, system.Options{ChunkSize: b.o.chunkSize, Agent: b.o.agent}); err != nil {
 		return nil, err
 	}
 	if s.api, err = s.API(); err != nil {

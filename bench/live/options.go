@@ -23,7 +23,8 @@ type options struct {
 
 	disk, file           int64 // of the file system, and of the file in it that is written to
 	buffered             bool
-	chunkSize            int // freeze, rpo: 0: by disk size
+	agent                []string // freeze, rpo, sparse: further flags of the agent
+	chunkSize            int      // freeze, rpo: 0: by disk size
 	freezeRate, rpoRate  int64
 	restpoints           int           // of freeze
 	pause                time.Duration // between them
@@ -46,7 +47,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("live", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	var only string
+	var only, agent string
 	var quick bool
 	f.StringVar(&o.dir, "dir", "", "folder for disks and staging, on a real disk; a new one in it is used, and removed (default: the cache folder)")
 	f.StringVar(&o.bin, "bin", "bin", "folder of the programs")
@@ -71,6 +72,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	size(&o.large, "large", "1TiB", "sparse: size of the large disk")
 	size(&o.small, "small", "10GiB", "sparse: size of the small disk")
 	size(&o.dirty, "dirty", "256MiB", "sparse: how much is written between two restpoints, in pieces of 1 MiB")
+	f.StringVar(&agent, "agent-flags", "", "freeze, rpo, sparse: further flags of the agent, separated by spaces; -v logs what each freeze took it (with --keep)")
 	f.IntVar(&o.chunkSize, "chunk-size", 0, "freeze, rpo: bytes, a power of two from 65536 to 4194304; 0: by disk size")
 	f.IntVar(&o.restpoints, "restpoints", 20, "freeze: how many are taken")
 	f.DurationVar(&o.pause, "pause", time.Second, "freeze: from the end of one to the start of the next")
@@ -89,6 +91,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q", f.Arg(0))
 	}
+	o.agent = strings.Fields(agent)
 	if quick {
 		o.disk, o.file, o.large, o.small, o.dirty = 1<<30, 256<<20, 16<<30, 1<<30, 32<<20
 		o.restpoints, o.pairs, o.writes, o.sparsePairs, o.rpoFor, o.wireRounds, o.wireSize, o.wireFile, o.tracked = 5, 2, 5000, 2, 20*time.Second, 4, 512, 128<<20, 64<<20

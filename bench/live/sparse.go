@@ -52,7 +52,7 @@ func (b *bench) newSpread(ctx context.Context, dir string, size int64) (_ *sprea
 	if s.disk, err = newMounted(ctx, dir, size); err != nil {
 		return nil, err
 	}
-	if s.System, err = system.Start(ctx, b.o.bin, filepath.Join(dir, "system"), s.disk.Path, system.Options{}); err != nil {
+	if s.System, err = system.Start(ctx, b.o.bin, filepath.Join(dir, "system"), s.disk.Path, system.Options{Agent: b.o.agent}); err != nil {
 		return nil, err
 	}
 	c, err := s.Sync(ctx)

@@ -120,7 +120,7 @@ func rpoRows(r *rpo) []report.Row {
 	}
 	var froze []float64
 	for i := range r.Restpoints {
-		if t := &r.Restpoints[i]; !t.fuzzy() && t.Passes > 0 {
+		if t := &r.Restpoints[i]; !t.fuzzy() && t.Frozen > 0 {
 			froze = append(froze, ms(t.Frozen))
 		}
 	}

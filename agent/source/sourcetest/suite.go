@@ -131,6 +131,45 @@ func Run(t *testing.T, h Harness) {
 		}
 	})
 
+	t.Run("reads many at once", func(t *testing.T) {
+		r := open(t, h.New(t, image).Source)
+		rng := rand.New(rand.NewPCG(5, 6))
+		for _, n := range []int{0, 1, 2, 700} {
+			pieces := make([]source.Piece, n)
+			for i := range pieces {
+				length := 4096
+				if i%7 == 3 {
+					length = rng.IntN(20000) // does not suit direct reads
+				}
+				pieces[i] = source.Piece{Off: rng.Int64N(int64(size-length)/4096+1) * 4096, P: source.AlignedBuffer(length)}
+				if pieces[i].Off+int64(length) > int64(size) || i%11 == 5 {
+					pieces[i].Off = int64(size - length)
+				}
+			}
+			if err := source.ReadBatch(r, pieces); err != nil {
+				t.Fatal(err)
+			}
+			for i, x := range pieces {
+				if !bytes.Equal(x.P, image[x.Off:][:len(x.P)]) {
+					t.Fatalf("piece %d of %d: wrong bytes at %d", i, n, x.Off)
+				}
+			}
+		}
+		one := source.Piece{Off: 0, P: source.AlignedBuffer(4096)}
+		beyond := source.Piece{Off: int64(size) &^ 4095, P: source.AlignedBuffer(8192)}
+		for _, pieces := range [][]source.Piece{{beyond}, {one, beyond}} {
+			if err := source.ReadBatch(r, pieces); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%d pieces, one of them past the end: %v", len(pieces), err)
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := source.ReadBatch(r, []source.Piece{one, one}); !errors.Is(err, os.ErrClosed) || !isReadError(err) {
+			t.Errorf("read after close gives %v", err)
+		}
+	})
+
 	t.Run("finds all data", func(t *testing.T) {
 		r := open(t, h.New(t, image).Source)
 		got := make([]byte, size)

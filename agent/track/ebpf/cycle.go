@@ -49,11 +49,11 @@ func (c *cycle) Flip(context.Context) (map[string]*track.Marks, error) {
 	case c.intended != "":
 		return nil, errors.New("flip the epoch: a restpoint is intended already")
 	case c.t.broken != nil:
-		return nil, fmt.Errorf("flip the epoch: %w", c.t.broken)
+		return nil, brokenBy(fmt.Errorf("flip the epoch: %w", c.t.broken))
 	}
 	marks, lost, err := c.t.flip()
 	if err != nil {
-		return nil, fmt.Errorf("flip the epoch: %w", err)
+		return nil, brokenBy(fmt.Errorf("flip the epoch: %w", err))
 	}
 	for id, why := range lost {
 		c.lost = true
@@ -95,7 +95,7 @@ func (c *cycle) Intend(restpoint string) error {
 			d.Bases = slices.Delete(d.Bases, 0, n-maxBases)
 		}
 	}
-	return c.t.save()
+	return brokenBy(c.t.save())
 }
 
 func (c *cycle) Settle() error {

@@ -33,6 +33,8 @@ type Options struct {
 	Instance string
 	// Root is the directory for pins, on a bpffs; DefaultRoot if empty.
 	Root string
+	// Anew says why what is pinned does not count, and is replaced: the disks are scanned once for this reason. Empty: it counts.
+	Anew string
 }
 
 var instanceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -76,7 +78,12 @@ func open(opts Options) (*tracker, error) {
 		lock.Close()
 		return nil, err
 	}
-	k, m, why := reattach(dir, opts.Instance, boot)
+	var k *kernel
+	var m *meta
+	why := opts.Anew
+	if why == "" {
+		k, m, why = reattach(dir, opts.Instance, boot)
+	}
 	if k == nil {
 		k, err = attach(dir)
 		if err != nil {

@@ -201,6 +201,46 @@ func TestFlipFails(t *testing.T) {
 	}
 }
 
+// TestBroken: a tracker that cannot end an epoch says that it is broken whatever it is asked, and one that is opened anew scans once.
+func TestBroken(t *testing.T) {
+	d, opts := loop(t, size), instance(t)
+	tr := settled(t, opts, d)
+	c := begin(t, tr, d)
+	if err := ebpf.BreakFlips(tr); err != nil {
+		t.Fatal(err)
+	}
+	write4K(t, d.Path, 4096)
+	if _, err := c.Flip(t.Context()); !errors.Is(err, track.ErrBroken) {
+		t.Errorf("flip: %v", err)
+	}
+	if _, err := c.Flip(t.Context()); !errors.Is(err, track.ErrBroken) {
+		t.Errorf("flip again: %v", err)
+	}
+	if err := tr.Watch(t.Context(), []track.Disk{d}); !errors.Is(err, track.ErrBroken) {
+		t.Errorf("watch: %v", err)
+	}
+	if _, err := tr.Start(t.Context()); !errors.Is(err, track.ErrBroken) {
+		t.Errorf("start: %v", err)
+	}
+	if err := tr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	opts.Anew = "the one before was broken"
+	tr = openTracker(t, opts)
+	defer func() { _ = tr.Close() }()
+	c = begin(t, tr, d)
+	if m, why := c.Changed(d.ID, "base"); m != nil || why != opts.Anew {
+		t.Fatalf("marks %v, reason %q", m != nil, why)
+	}
+	if err := errors.Join(c.Intend("again"), c.Settle()); err != nil {
+		t.Fatal(err)
+	}
+	write4K(t, d.Path, 8192)
+	if m, why := begin(t, tr, d).Changed(d.ID, "again"); m == nil || !marked(m, 2) {
+		t.Errorf("the write after is not marked: %s", why)
+	}
+}
+
 // TestDiscard: gigabytes in one request are marked whole.
 func TestDiscard(t *testing.T) {
 	d, opts := loop(t, 6<<30), instance(t)

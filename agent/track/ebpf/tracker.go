@@ -166,6 +166,18 @@ func (t *tracker) recount() error {
 }
 
 func (t *tracker) Watch(_ context.Context, disks []track.Disk) error {
+	return brokenBy(t.watch(disks))
+}
+
+// brokenBy makes a failure one that this tracker cannot be trusted after.
+func brokenBy(err error) error {
+	if err == nil || errors.Is(err, track.ErrLost) || errors.Is(err, track.ErrBroken) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", track.ErrBroken, err)
+}
+
+func (t *tracker) watch(disks []track.Disk) error {
 	if t.broken != nil {
 		return t.broken
 	}
@@ -418,13 +430,13 @@ func trim(m *track.Marks) {
 
 func (t *tracker) Start(context.Context) (track.Cycle, error) {
 	if t.broken != nil {
-		return nil, t.broken
+		return nil, brokenBy(t.broken)
 	}
 	if t.current != nil {
 		t.current.Close()
 	}
 	if _, _, err := t.flip(); err != nil {
-		return nil, fmt.Errorf("start a cycle: %w", err)
+		return nil, brokenBy(fmt.Errorf("start a cycle: %w", err))
 	}
 	c := &cycle{t: t, changed: map[string]*track.Marks{}}
 	for id, d := range t.disks {
