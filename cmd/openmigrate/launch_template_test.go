@@ -95,7 +95,7 @@ func TestReadTemplate(t *testing.T) {
 	if err != nil || got.Network != "nat" || got.Checks[0] != (wire.LaunchCheck{Kind: "http", Port: 80, Path: "/health", Timeout: 120e9}) || got.Address.Prefixes[0].Bits() != 24 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range []string{"netwrok: nat", "checks: 5", "- a", "a: b: c", "deadline: soon", "1: 2\nnetwork: nat", "network: nat\nnetwork: isolated", "a: &a [*a]"} {
+	for _, bad := range []string{"nets: nat", "checks: 5", "- a", "a: b: c", "deadline: soon", "1: 2\nnetwork: nat", "network: nat\nnetwork: isolated", "a: &a [*a]"} {
 		write(bad)
 		if got, err := readTemplate(name); cli.Status(err) != cli.ExitUsage {
 			t.Errorf("%q: got %+v, %v", bad, got, err)

@@ -46,10 +46,10 @@ func TestLaunchCommands(t *testing.T) {
 		expect(t, l, 2, "unknown flag", "launch", "test", "web1", "--stop-source")
 		expect(t, l, 2, "there is only qemu", "master", "--data-dir", l.Path("other"), "--provider", "cloud9")
 		bad := l.Path("bad.yaml")
-		if err := os.WriteFile(bad, []byte("netwrok: isolated\n"), 0o600); err != nil {
+		if err := os.WriteFile(bad, []byte("nets: isolated\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, l, 2, "netwrok", "launch", "template", "web1", "-f", bad)
+		expect(t, l, 2, "nets", "launch", "template", "web1", "-f", bad)
 		expect(t, l, 1, "no such file", "launch", "template", "web1", "-f", l.Path("missing.yaml"))
 		expect(t, l, 1, "bus", "launch", "template", "web1", "--bus", "ide")
 	})
