@@ -41,7 +41,7 @@ func unmounted(t *testing.T, n *node) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(b)) {
-		if strings.Contains(line, n.o.DataDir) || strings.Contains(line, "openmigrate-") {
+		if strings.Contains(line, n.o.DataDir) || strings.Contains(line, n.viewName()) {
 			t.Errorf("mounted: %s", line)
 		}
 	}
@@ -237,6 +237,7 @@ func TestInspectStops(t *testing.T) {
 	w := hydratortest.NewWorld(t, nil)
 	rp := w.Replicate(t, "r", hydratortest.Image{Data: img})
 	n := testNode(t, w, t.TempDir())
+	client := &fickle{World: w}
 	var gets atomic.Int64
 	free := make(chan struct{})
 	defer close(free)
@@ -244,6 +245,7 @@ func TestInspectStops(t *testing.T) {
 		if gets.Add(1) < 4 {
 			return false
 		}
+		client.lost.Store(true)
 		select {
 		case <-free:
 		case <-r.Context().Done():
@@ -252,13 +254,13 @@ func TestInspectStops(t *testing.T) {
 	})
 	j := w.Job(wire.JobInspect, rp)
 	j.Lease.TTL = wire.Duration(4 * time.Second)
-	_, err := hold(t.Context(), fenced{w}, j, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
+	_, err := hold(t.Context(), client, j, nil, func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error) {
 		return n.work(ctx, j, show)
 	})
 	if !errors.Is(err, errLeaseLost) || gets.Load() < 4 {
 		t.Errorf("%v after %d requests", err, gets.Load())
 	}
 	w.Intercept(nil)
-	detached(t, "/disk0.img")
+	detached(t, n.viewName())
 	unmounted(t, n)
 }

@@ -63,19 +63,22 @@ func (n *node) apart(show func(wire.Progress)) *apart.Options {
 // runDir is for what goes with the process.
 func (n *node) runDir() string { return filepath.Join(n.o.DataDir, "run") }
 
+// viewName begins the names of the files that shown shows, so that it can be told which node a loop device belongs to.
+func (n *node) viewName() string { return filepath.Base(n.shortDir()) }
+
 // shown has another process see disks as files while use runs.
 func (n *node) shown(list []fuse.Disk, use func([]apart.Disk) error) (err error) {
 	if len(list) == 0 || len(list) > wire.MaxLaunchDisks {
 		return fmt.Errorf("show disks: there are %d; want 1 to %d", len(list), wire.MaxLaunchDisks)
 	}
-	m, err := fuse.NewPrivate(list, &fuse.Options{ReadAhead: kernelReadAhead, Log: n.o.Log})
+	m, err := fuse.NewPrivate(list, &fuse.Options{Name: n.viewName(), ReadAhead: kernelReadAhead, Log: n.o.Log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	var disks []apart.Disk
 	for _, d := range list {
-		disks = append(disks, apart.Disk{File: m.File(), Name: fuse.Name(d.Number())})
+		disks = append(disks, apart.Disk{File: m.File(), Name: m.Name(d.Number())})
 	}
 	return use(disks)
 }

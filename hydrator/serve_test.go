@@ -118,7 +118,7 @@ func TestServe(t *testing.T) {
 			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
-			detached(t, "/disk0.img")
+			detached(t, (&node{o: Options{DataDir: dir}}).viewName())
 		})
 	}
 }
@@ -167,7 +167,7 @@ func TestServeStops(t *testing.T) {
 	if !errors.Is(err, errLeaseLost) || seen != "initramfs" {
 		t.Errorf("%v in %q", err, seen)
 	}
-	detached(t, "/disk0.img")
+	detached(t, n.viewName())
 	unmounted(t, n)
 	_, err = n.work(t.Context(), serveJob(w, w.Replicate(t, "noise", hydratortest.Image{Data: image(77, 20, 0)}), forKVM), func(wire.Progress) {})
 	if failureCode(err) != wire.CodeRefused {

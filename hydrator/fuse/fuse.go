@@ -33,7 +33,7 @@ type Disk interface {
 // Options change a Mount. nil is the zero value.
 type Options struct {
 	AllowOther bool         // let users other than the one who mounts read, root included
-	Name       string       // what 'mount' shows as the source
+	Name       string       // what 'mount' shows as the source; NewPrivate begins the names of files with it
 	Time       time.Time    // of the files
 	ReadAhead  int64        // bytes that the kernel reads ahead; 0: 1 MiB. NewPrivate only
 	Log        *slog.Logger // nil: slog.Default
@@ -104,16 +104,17 @@ func (m *Mount) Detach() error {
 // folder is the root.
 type folder struct {
 	fs.Inode
-	disks []Disk
-	time  time.Time
-	log   *slog.Logger
+	disks  []Disk
+	prefix string
+	time   time.Time
+	log    *slog.Logger
 }
 
 // OnAdd makes the files.
 func (f *folder) OnAdd(ctx context.Context) {
 	for _, d := range f.disks {
 		child := f.NewPersistentInode(ctx, &file{disk: d, time: f.time, log: f.log}, fs.StableAttr{Mode: syscall.S_IFREG, Ino: uint64(d.Number()) + 2})
-		f.AddChild(Name(d.Number()), child, false)
+		f.AddChild(f.prefix+Name(d.Number()), child, false)
 	}
 }
 

@@ -28,6 +28,7 @@ type Writer interface {
 // The process that serves it must not use it. If it were killed while it waits for itself, it would wait for ever, and hold what it has.
 type Private struct {
 	root   *os.File
+	prefix string
 	server *gofuse.Server
 }
 
@@ -53,7 +54,11 @@ func NewPrivate(disks []Disk, o *Options) (*Private, error) {
 		return nil, err
 	}
 	forever := 24 * time.Hour
-	raw := fs.NewNodeFS(&folder{disks: disks, time: o.Time, log: logger}, &fs.Options{
+	prefix := ""
+	if o.Name != "" {
+		prefix = o.Name + "-"
+	}
+	raw := fs.NewNodeFS(&folder{disks: disks, prefix: prefix, time: o.Time, log: logger}, &fs.Options{
 		EntryTimeout: &forever, AttrTimeout: &forever, NegativeTimeout: &forever,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 	})
@@ -64,7 +69,7 @@ func NewPrivate(disks []Disk, o *Options) (*Private, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("serve a private mount: %w", err), root.Close())
 	}
-	p := &Private{root: root, server: server}
+	p := &Private{root: root, prefix: prefix, server: server}
 	go server.Serve() // Close waits for it
 	if err := server.WaitMount(); err != nil {
 		return nil, errors.Join(fmt.Errorf("serve a private mount: %w", err), p.Close())
@@ -107,8 +112,11 @@ func makeMount(device int) (*os.File, error) {
 	return os.NewFile(uintptr(mount), "private mount"), nil
 }
 
-// File is the folder with the disks, to be handed to another process, which finds Name(0) and so on below it.
+// File is the folder with the disks, to be handed to another process, which finds disks by their Name below it.
 func (p *Private) File() *os.File { return p.root }
+
+// Name is the file of a disk. With Options.Name it begins with that, and so do loop devices on it tell whose they are.
+func (p *Private) Name(number int) string { return p.prefix + Name(number) }
 
 // ErrBusy: somebody still uses a private mount.
 var ErrBusy = errors.New("private mount is still in use")

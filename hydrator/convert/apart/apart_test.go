@@ -59,6 +59,9 @@ func (f file) Extent(_ context.Context, off, limit int64) (int64, bool, error) {
 	return min(limit, f.Size()-off), false, nil
 }
 
+// viewName begins the name of the file of a disk.
+func viewName(dir string) string { return strings.ReplaceAll(strings.Trim(dir, "/"), "/", "-") }
+
 func doomed(how, path, dir string) error {
 	ctx := context.Background()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -76,11 +79,11 @@ func doomed(how, path, dir string) error {
 	if err != nil {
 		return err
 	}
-	m, err := fuse.NewPrivate([]fuse.Disk{l}, nil)
+	m, err := fuse.NewPrivate([]fuse.Disk{l}, &fuse.Options{Name: viewName(dir)})
 	if err != nil {
 		return err
 	}
-	_, _, err = apart.Convert(ctx, []apart.Disk{{File: m.File(), Name: fuse.Name(0)}}, target, o)
+	_, _, err = apart.Convert(ctx, []apart.Disk{{File: m.File(), Name: m.Name(0)}}, target, o)
 	return errors.Join(err, m.Close())
 }
 
@@ -92,7 +95,7 @@ func left(t *testing.T, path, dir string) string {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(out)) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, path) || strings.HasPrefix(line, "/"+fuse.Name(0)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, path) || strings.HasPrefix(line, "/"+viewName(dir)) {
 			return "a loop device on " + line
 		}
 	}

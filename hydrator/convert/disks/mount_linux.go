@@ -87,7 +87,10 @@ func (s *Space) Mount(list []Disk, v Volume, at string, options []string, readOn
 	case "ext2", "ext3", "ext4":
 		// A superblock may ask for a panic of our kernel.
 		fstype, data = "ext4", append(data, "errors=remount-ro")
-		if readOnly && v.Type != "ext2" {
+		switch {
+		case !readOnly: // nor begin to write what mkfs left out, which the machine does itself in the end
+			data = append(data, "noinit_itable")
+		case v.Type != "ext2":
 			data = append(data, "noload")
 		}
 	case "xfs":
