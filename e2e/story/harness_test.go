@@ -4,7 +4,7 @@
 // would, is replicated while it serves, tried at the target, and moved there and back. Outside of all machines a counter keeps what was
 // committed, so a lost write is seen whatever the machines say.
 //
-// The source starts on virtio-scsi only (see base), its network card is called by its name, and its data is on a logical volume of a second disk.
+// The source starts on virtio-scsi only (see tune), its network card is called by its name, and its data is on a logical volume of a second disk.
 package story
 
 import (

@@ -13,8 +13,6 @@ echo '/dev/data/postgres /var/lib/postgresql ext4 defaults 0 2' >>/etc/fstab
 systemctl daemon-reload
 mount /var/lib/postgresql
 chown postgres:postgres /var/lib/postgresql
-# Without its compiler, which is the largest file of the system.
-echo 'jit = off' >>/etc/postgresql/15/main/postgresql.conf
 systemctl start postgresql
 timeout 100 sh -c 'until runuser -u postgres -- psql -c "SELECT 1"; do sleep 1; done'
 runuser -u postgres -- createdb story
@@ -39,11 +37,5 @@ networkd)
 	;;
 esac
 
-# What a test need not carry.
-rm -rf /usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18n /usr/share/postgresql/15/man /var/cache/apt/* /var/lib/apt/lists/* \
-	/usr/lib/x86_64-linux-gnu/libLLVM* /usr/lib/postgresql/15/lib/bitcode \
-	/lib/modules/*/kernel/sound /lib/modules/*/kernel/drivers/gpu /lib/modules/*/kernel/drivers/media \
-	/lib/modules/*/kernel/drivers/net/wireless /lib/modules/*/kernel/drivers/infiniband
-depmod
 systemctl stop postgresql
 fstrim -a

@@ -16,13 +16,30 @@ import (
 	"github.com/openmigrate/openmigrate/e2e/vm"
 )
 
-// base is what both source servers are made from: a machine tuned to the disk controller that it has, with names that it has nowhere else.
-var base = vm.Recipe{
-	Packages: []string{"postgresql-15", "ifupdown", "isc-dhcp-client"},
-	Modules:  []string{"virtio_scsi", "sd_mod", "ext4"},
-	RootName: "/dev/sda3",
-	SizeMiB:  2560,
-}
+// packages are what both source servers have beyond the plain machine.
+var packages = []string{"postgresql-15", "ifupdown", "isc-dhcp-client"}
+
+// tune makes the plain machine one that was tuned to the disk controller that it has, with names that it has nowhere else, and takes out what a test
+// need not carry.
+const tune = `
+root=$(sed -n 's|^\(UUID=[^ ]*\) / .*|\1|p' /etc/fstab)
+sed -i "s|$root|/dev/sda3|" /etc/fstab
+sed -i "s|root=$root |root=/dev/sda3 |" /boot/grub/grub.cfg
+grep -q '^/dev/sda3 / ' /etc/fstab
+grep -q 'root=/dev/sda3 ' /boot/grub/grub.cfg
+rm -rf /usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18n /usr/share/postgresql/15/man \
+	/usr/lib/x86_64-linux-gnu/libLLVM* /usr/lib/postgresql/15/lib/bitcode \
+	/lib/modules/*/kernel/sound /lib/modules/*/kernel/drivers/gpu /lib/modules/*/kernel/drivers/media \
+	/lib/modules/*/kernel/drivers/net/wireless /lib/modules/*/kernel/drivers/infiniband
+release=$(ls /lib/modules)
+depmod "$release"
+rm -f /etc/initramfs-tools/conf.d/vm
+echo MODULES=list >/etc/initramfs-tools/conf.d/tuned
+printf '%s\n' virtio_scsi sd_mod ext4 >>/etc/initramfs-tools/modules
+update-initramfs -u -k "$release"
+# Without its compiler, which is the largest file of the system.
+echo 'jit = off' >>/etc/postgresql/15/main/postgresql.conf
+`
 
 // dataSize is that of the second disk, which has PostgreSQL's volume group on it.
 const dataSize = 1 << 30
@@ -78,7 +95,7 @@ func sourceDisks(t *testing.T, network string) []vm.Image {
 	version := fmt.Sprintf("%s %x %s %s", network, sha256.Sum256(b), sourceScript, serverUnit)
 	o := hardware(vm.BIOS)
 	o.Disks, o.HostPorts = []int64{dataSize}, []int{9} // for the card, which has the name that it will have
-	return vm.Derive(t, vm.Build(t, base), o, version, func(m *vm.Machine) {
+	return vm.Derive(t, vm.Modify(t, vm.Build(t, vm.Recipe{}), packages, tune), o, version, func(m *vm.Machine) {
 		ctx := limit(t)
 		if err := m.Put(ctx, program, serverPath, 0o755); err != nil {
 			t.Fatal(err)
