@@ -58,7 +58,7 @@ func startSource(t *testing.T, network string, firmware vm.Firmware) *source {
 	disks := sourceDisks(t, network)
 	staging := freePort(t)
 	s := &source{t: t, counter: newCounter(t)}
-	s.lab = lab.NewWith(t, lab.Options{Dev: true, Args: []string{"--staging-listen", "127.0.0.1:" + strconv.Itoa(staging)}})
+	s.lab = startLab(t, "--staging-listen", "127.0.0.1:"+strconv.Itoa(staging))
 	master := port(t, s.lab.Addr)
 	o := hardware(firmware)
 	o.Images = disks[1:]

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openmigrate/openmigrate/e2e/lab"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -31,7 +30,7 @@ func TestInstant(t *testing.T) {
 	large := filepath.Join(t.TempDir(), "large.img")
 	makeLarge(t, large)
 	// The agent runs on this host and reads files: how they got to staging is not what is measured.
-	s := &source{t: t, lab: lab.NewWith(t, lab.Options{Dev: true})}
+	s := &source{t: t, lab: startLab(t)}
 	s.lab.StartAgent(s.lab.Token("agent"), disks[0].Path, disks[1].Path, large)
 	const machine = "web1" // as the lab calls it
 	s.lab.Eventually(time.Minute, "agent enrolled", func() error {

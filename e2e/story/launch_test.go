@@ -9,9 +9,14 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/e2e/lab"
+	"github.com/openmigrate/openmigrate/providers"
+	"github.com/openmigrate/openmigrate/providers/qemu"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -192,4 +197,42 @@ func (s *source) bootOf(known ...string) (string, ack) {
 		return fmt.Errorf("nothing but %v", known)
 	})
 	return boot, s.counter.of(boot)[0]
+}
+
+// startLab makes an installation. Machines outlive a master, so those that launches left, or gave away, are ended after it.
+func startLab(t *testing.T, args ...string) *lab.Lab {
+	t.Helper()
+	var l *lab.Lab
+	t.TempDir() // the first one's cleanup removes all of the test's folders: it must come after ours
+	t.Cleanup(func() {
+		if l == nil {
+			return
+		}
+		dir := l.Path("master/providers/qemu")
+		machines, err := os.ReadDir(filepath.Join(dir, "instances"))
+		if err != nil {
+			return // none was ever made
+		}
+		p, err := qemu.Open(qemu.Options{Dir: dir, Accel: "tcg"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for _, m := range machines {
+			err := p.TerminateInstance(ctx, m.Name())
+			if err == nil {
+				_, err = providers.AwaitInstance(ctx, p, m.Name(), providers.StateTerminated, poll)
+			}
+			if err != nil {
+				t.Errorf("end machine %s: %v", m.Name(), err)
+			}
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	l = lab.NewWith(t, lab.Options{Dev: true, Args: args})
+	return l
 }
