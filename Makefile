@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e lint fmt bench bench-replication bench-live demo fuzz clean
+.PHONY: help build test e2e story lint fmt bench bench-replication bench-live demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,11 @@ test: build ## all tests with the race detector (root: block devices; sets up wh
 
 e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
 	scripts/setup e2e
-	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/vm/... ./e2e/hooks ./agent/freespace ./hydrator/convert ./providers/qemu ./e2e/story/...
+	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/vm/... ./e2e/hooks ./agent/freespace ./hydrator/convert ./providers/qemu
+
+story: build ## servers that are moved while they serve, in QEMU (root; E2E_FLAGS='-run TestCopyBIOS' for a part)
+	scripts/setup e2e
+	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/story
 
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint
