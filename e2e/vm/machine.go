@@ -36,7 +36,7 @@ type Machine struct {
 
 // Limits on what should take seconds. Emulation on a busy host takes several times what it takes on an idle one.
 const (
-	bootLimit     = 10 * time.Minute
+	bootLimit     = 20 * time.Minute
 	powerOffLimit = 2 * time.Minute
 	pollPause     = 100 * time.Millisecond
 )
