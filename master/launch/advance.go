@@ -115,7 +115,7 @@ func (r *run) look(ctx context.Context) error {
 	var err error
 	if r.p, err = r.provider(r.row.Provider); err != nil {
 		// It may be back after the master's next start.
-		return fmt.Errorf("%w: %v", providers.ErrTryAgain, err)
+		return fmt.Errorf("%w: %w", providers.ErrTryAgain, err)
 	}
 	if r.row.Held && !undoing {
 		if err := r.watchHold(ctx); err != nil {

@@ -180,7 +180,7 @@ func tryTCP(ctx context.Context, at string) error {
 	if err != nil {
 		return errors.New("no connection")
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing was sent
 	if err := conn.SetReadDeadline(time.Now().Add(tcpStay)); err != nil {
 		return err
 	}

@@ -374,13 +374,15 @@ func TestProbes(t *testing.T) {
 			if err != nil {
 				return
 			}
-			c.Close()
+			_ = c.Close()
 		}
 	}()
 	if err := tryTCP(t.Context(), l.Addr().String()); err == nil {
 		t.Error("a connection that is closed at once passes")
 	}
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 	<-closed
 }
 
