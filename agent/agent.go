@@ -47,6 +47,13 @@ type Options struct {
 	IncludeFree bool // send what file systems say is free, too
 	WholeChunks bool // send whole chunks where a few blocks were written
 
+	Moved     bool   // the host is the one that the identity is of, although it looks like another: new hardware
+	AdoptCopy bool   // this host is a copy: enrol it anew with Token, and move the state that was copied aside
+	CopyMark  string // where a launch marks a copy; empty: wire.CopyMarkPath
+
+	CutoverHooks string       // directory of what stops and starts services for a cutover; empty: /etc/openmigrate/cutover.d
+	PowerOff     func() error // turns the host off; nil: PowerOff
+
 	openTracker func(anew string) (track.Tracker, error) // for tests; nil: the best there is
 }
 
@@ -61,11 +68,17 @@ type agent struct {
 	opts   Options
 	log    *slog.Logger
 	clock  clock.Clock
-	dir    *state.Dir
+	logTo  slog.Handler // of log, past the gate
+	gate   *gate
+	dir    gatedDir
 	member *enrol.Member
 	client *wire.Client // the member's
 	status *statusFile
 
+	held *holdRecord     // of the loop's goroutine; nil: none
+	told wire.HoldReport // that the master heard last from this process; of the loop's goroutine
+
+	moved bool // the next hello says that the identity has another host; of the goroutine of Run
 	known bool // the master has answered this process; of the goroutine of Run
 
 	snaps   *snapshots // nil until they are asked for; of the loop's goroutine
@@ -99,24 +112,40 @@ func run(ctx context.Context, opts Options) (err error) {
 	if a.log == nil {
 		a.log = slog.Default()
 	}
+	a.gate, a.logTo = new(gate), a.log.Handler()
+	a.log = slog.New(gatedLog{a.logTo, a.gate})
+	if a.opts.CutoverHooks == "" {
+		a.opts.CutoverHooks = cutoverDir
+	}
+	if a.opts.CopyMark == "" {
+		a.opts.CopyMark = wire.CopyMarkPath
+	}
+	if a.opts.PowerOff == nil {
+		a.opts.PowerOff = PowerOff
+	}
 	if a.clock == nil {
 		a.clock = clock.Real{}
 	}
 	if a.opts.Inventory == nil {
 		a.opts.Inventory = func(ctx context.Context) (*wire.Inventory, error) { return inventory.Collect(ctx, inventory.Options{}) }
 	}
-	if a.dir, err = state.Open(opts.StateDir); err != nil {
+	dir, err := state.Open(opts.StateDir)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.dir.Close()) }()
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	a.dir = gatedDir{dir, a.gate}
 	if !opts.WholeChunks {
-		a.blocks = state.NewBlocks(a.dir, 0)
+		a.blocks = state.NewBlocks(dir, 0)
 		defer a.blocks.Close()
 	}
-	a.status = newStatusFile(a.dir, a.clock)
+	a.status = newStatusFile(dir, a.clock, a.gate)
 	defer func() { a.status.stopped(quiet(ctx, err)) }()
 	inv, err := a.opts.Inventory(ctx)
 	if err != nil {
+		return err
+	}
+	if err := a.original(ctx, inv); err != nil {
 		return err
 	}
 	if err := a.join(ctx, inv); err != nil {
@@ -151,6 +180,9 @@ func (a *agent) join(ctx context.Context, inv *wire.Inventory) error {
 func (a *agent) work(ctx context.Context) error {
 	if err := a.loadAssignment(); err != nil {
 		a.log.Warn("the last assignment cannot be read; waiting for a new one", "error", err)
+	}
+	if err := a.recoverHold(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	hello, err := a.hello(ctx)
@@ -189,9 +221,10 @@ func (a *agent) hello(ctx context.Context) (*wire.HelloResponse, error) {
 			return nil, err
 		}
 		out, err := a.client.Hello(ctx, wire.PathAgentHello, &wire.Hello{Generation: generation, Fingerprint: inv.Fingerprint,
-			Version: version.String(), Inventory: inv})
+			Moved: a.moved, Version: version.String(), Inventory: inv})
 		if err == nil {
 			a.known = true
+			a.here(inv.Fingerprint)
 			a.log.Info("connected", "machine", a.member.Identity().Name, "last_restpoint", out.LastRestpoint)
 			return out, nil
 		}

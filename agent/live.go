@@ -25,6 +25,9 @@ const (
 	freeTimeout  = 2 * time.Minute
 )
 
+// watchdogCommand ends in quiesce.WatchdogMain.
+var watchdogCommand = []string{"/proc/self/exe", "watchdog"}
+
 // hooksDir holds the scripts that prepare applications for a freeze.
 const hooksDir = "/etc/openmigrate/hooks.d"
 
@@ -72,7 +75,7 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze
 			failed = ahead(ctx)
 			return failed
 		}
-		q := quiesce.Quiescer{Watchdog: []string{"/proc/self/exe", "watchdog"}}
+		q := quiesce.Quiescer{Watchdog: watchdogCommand}
 		rep, err := q.Run(ctx, plan, func(ctx context.Context) error {
 			called = true
 			return inside(ctx, all)

@@ -31,11 +31,24 @@ func (a *agent) loop(ctx context.Context, last string) error {
 	said := plan{}
 	for ctx.Err() == nil {
 		as := a.current()
+		step, err := a.hold(ctx, as, &last)
+		if err != nil {
+			return err
+		}
+		if step != holdNothing {
+			said = plan{}
+			if step == holdWaits {
+				if _, err := a.idle(ctx, lookAgain); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		p := s.next(a.clock.Now(), as)
 		if !p.run {
 			a.status.wait(p)
 			if p.state != said.state || p.message != said.message {
-				a.report(ctx, &wire.Report{State: p.state, Message: p.message})
+				_ = a.report(ctx, &wire.Report{State: p.state, Message: p.message})
 				said = p
 			}
 			hello, err := a.idle(ctx, p.wait)
@@ -50,7 +63,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 		said = plan{}
 		started := a.clock.Now()
 		link := &link{Client: a.client}
-		done, err := a.runCycle(ctx, link, as, last)
+		done, err := a.runCycle(ctx, link, as, last, nil)
 		if ctx.Err() != nil {
 			break
 		}
@@ -76,6 +89,11 @@ func (a *agent) loop(ctx context.Context, last string) error {
 		}
 		last = done.Restpoint
 		a.track.made()
+		if a.held != nil { // it goes on from the base that a hold left
+			if err := a.keepHold(nil); err != nil {
+				return err
+			}
+		}
 		s.made(started, a.clock.Now(), as.Sync)
 		if err := a.dir.Write(scheduleFile, &s); err != nil {
 			a.log.Warn("the schedule could not be kept", "error", err)
@@ -83,7 +101,7 @@ func (a *agent) loop(ctx context.Context, last string) error {
 		a.status.last(last, done.Time)
 		a.status.trackers(done.Disks)
 		said = s.next(a.clock.Now(), a.current())
-		a.report(ctx, cycleReport(done, s.Ended.Sub(s.Started), said))
+		_ = a.report(ctx, cycleReport(done, s.Ended.Sub(s.Started), said))
 		a.log.Info("restpoint made", "restpoint", last, "total", done.Stats.Total, "zero", done.Stats.Zero, "same", done.Stats.Same,
 			"known", done.Stats.Known, "sent", done.Stats.Sent, "stored", done.Stats.Stored, "packs", done.Stats.Packs,
 			"seconds", a.clock.Now().Sub(started).Seconds())
@@ -108,8 +126,8 @@ func (a *agent) idle(ctx context.Context, wait time.Duration) (*wire.HelloRespon
 	return nil, nil
 }
 
-// runCycle makes one restpoint, unless the assignment stops it.
-func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment, last string) (*cycle.Result, error) {
+// runCycle makes one restpoint, unless the assignment stops it. With a hold it is that one's.
+func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment, last string, h *holding) (*cycle.Result, error) {
 	inv, err := a.opts.Inventory(ctx)
 	if err != nil {
 		return nil, err
@@ -133,22 +151,36 @@ func (a *agent) runCycle(ctx context.Context, master *link, as *wire.Assignment,
 	watch := make(chan struct{})
 	limit := newLimiter()
 	limit.set(as.Bandwidth)
+	sync, snapshot, hold := as.Sync, a.snapshot(as, disks), (*cycle.Hold)(nil)
+	if h != nil {
+		if hold, err = h.cycleHold(disks); err != nil {
+			return nil, err
+		}
+		sync = as.Hold.ID
+	}
 	go func() {
 		defer close(watch)
-		a.watch(ctx, limit, cancel)
+		if h == nil {
+			a.watch(ctx, limit, cancel)
+		}
 	}()
-	a.report(ctx, &wire.Report{State: "replicating"})
+	if h == nil {
+		_ = a.report(ctx, &wire.Report{State: "replicating"})
+	}
 	a.status.progress(wire.Progress{Phase: "opening"})
 	hide := a.hide
 	if a.opts.IncludeFree {
 		hide = nil
 	}
 	freeze, raw := a.freeze(as, disks)
+	if hold != nil && hold.Freeze != nil {
+		snapshot, raw = nil, nil // the disks themselves are what is held, and raw is of the usual freeze
+	}
 	out, err := cycle.Run(ctx, cycle.Config{
-		Tracker: a.track.tracker(disks), Freeze: freeze, Raw: raw, Snapshot: a.snapshot(as, disks), Hide: hide,
-		Master: master, Staging: put, State: a.dir, Keys: keys, Project: id.Project, Machine: id.ID,
+		Tracker: a.track.tracker(disks), Freeze: freeze, Raw: raw, Hold: hold, Snapshot: snapshot, Hide: hide,
+		Master: master, Staging: put, State: a.dir.Dir, Keys: keys, Project: id.Project, Machine: id.ID,
 		SigningKey: ed25519.NewKeyFromSeed(id.SigningKey), Version: version.String(), Sources: disks, ChunkSize: as.ChunkSize,
-		Sync: as.Sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,
+		Sync: sync, Last: last, Inventory: inv, Limit: limit.reader(ctx), Report: a.progress, Log: a.log, Buffers: a.buffers,
 		Blocks: a.blocks,
 	})
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errHeld) {
@@ -175,6 +207,10 @@ func (a *agent) watch(ctx context.Context, limit *limiter, cancel context.Cancel
 		}
 		as := a.current()
 		limit.set(as.Bandwidth)
+		if as.Hold != nil {
+			cancel(fmt.Errorf("%w: a cutover begins", errHeld))
+			return
+		}
 		if as.Paused {
 			cancel(fmt.Errorf("%w: paused", errHeld))
 			return
@@ -188,6 +224,9 @@ func (a *agent) watch(ctx context.Context, limit *limiter, cancel context.Cancel
 
 func (a *agent) progress(p wire.Progress) {
 	a.status.progress(p)
+	if a.gate.isShut() {
+		return
+	}
 	if a.opts.Progress != nil {
 		a.opts.Progress(p)
 	}
@@ -214,14 +253,16 @@ func (a *agent) fail(ctx context.Context, err error, told bool) {
 	if e := cycle.EventOf(err); e != nil && !told {
 		r.Events = []wire.Event{*e}
 	}
-	a.report(ctx, r)
+	_ = a.report(ctx, r)
 }
 
-// report tells the master news. It may fail: nothing depends on it.
-func (a *agent) report(ctx context.Context, r *wire.Report) {
+// report tells the master news. It may fail: nothing depends on it but what a hold says.
+func (a *agent) report(ctx context.Context, r *wire.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := a.client.Report(ctx, r); err != nil {
+	err := a.client.Report(ctx, r)
+	if err != nil {
 		a.log.Debug("report to the master", "error", err)
 	}
+	return err
 }

@@ -28,9 +28,10 @@ type master struct {
 	registry *identity.Registry
 	url      string
 
-	mu     sync.Mutex
-	before func(path string) bool // is told of each request, and says whether it is served; guarded by mu
-	after  func(path string)      // guarded by mu
+	authority *ca.CA
+	mu        sync.Mutex
+	before    func(path string) bool // is told of each request, and says whether it is served; guarded by mu
+	after     func(path string)      // guarded by mu
 }
 
 type enroller struct{ c *catalog.Catalog }
@@ -58,6 +59,7 @@ func newMaster(t *testing.T) *master {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.authority = authority
 	m.registry, err = identity.Open(t.Context(), m.DB, authority, m.Clock, enroller{m.Catalog}, m.MasterKey.Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func TestCycleReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newStatusFile(dir, clock.NewFake(noon))
+	f := newStatusFile(dir, clock.NewFake(noon), new(gate))
 	f.trackers(append(r.Disks, r.Disks...))
 	if s, err := ReadStatus(name); err != nil || s.Tracker != "ebpf, scan" {
 		t.Errorf("status %+v, %v", s, err)

@@ -30,7 +30,7 @@ type process struct {
 }
 
 // patience is how long a test waits for what should come at once.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 func (m *master) start(o Options) *process {
 	ctx, cancel := context.WithCancel(m.t.Context())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,12 +13,31 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openmigrate/openmigrate/agent/quiesce"
+
 	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the watchdog, and an agent that can be killed.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "watchdog":
+		ended(quiesce.WatchdogMain(os.Args[2:]))
+	case os.Getenv(agentEnv) != "":
+		ended(agentMain(os.Getenv(agentEnv)))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func ended(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 // noon is a Monday.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)

@@ -25,7 +25,7 @@ type Status struct {
 	MachineName   string         `json:"machine_name,omitempty"`
 	Project       string         `json:"project,omitempty"`
 	Master        string         `json:"master,omitempty"`
-	State         string         `json:"state"` // starting, enrolling, connecting, waiting, idle, replicating, error, stopped
+	State         string         `json:"state"` // starting, enrolling, connecting, waiting, idle, replicating, error, copy, stopped
 	Message       string         `json:"message,omitempty"`
 	Error         string         `json:"error,omitempty"`   // the last one; empty once a restpoint was made after it
 	Tracker       string         `json:"tracker,omitempty"` // that the disks have: scan, ebpf, or both, with a comma
@@ -67,13 +67,14 @@ func alive(pid int) bool {
 type statusFile struct {
 	path  string
 	clock clock.Clock
+	gate  *gate
 
 	mu sync.Mutex
 	s  Status // guarded by mu
 }
 
-func newStatusFile(d *state.Dir, c clock.Clock) *statusFile {
-	f := &statusFile{path: d.Path(statusName), clock: c}
+func newStatusFile(d *state.Dir, c clock.Clock, g *gate) *statusFile {
+	f := &statusFile{path: d.Path(statusName), clock: c, gate: g}
 	f.change(func(s *Status) { s.State, s.Tracker, s.PID = "starting", "scan", os.Getpid() })
 	return f
 }
@@ -87,9 +88,11 @@ func (f *statusFile) change(fn func(*Status)) {
 	if err != nil {
 		return
 	}
-	if os.WriteFile(f.path+".new", b, 0o600) == nil {
-		_ = os.Rename(f.path+".new", f.path)
-	}
+	f.gate.try(func() {
+		if os.WriteFile(f.path+".new", b, 0o600) == nil {
+			_ = os.Rename(f.path+".new", f.path)
+		}
+	}, func() {}) // whoever opens the gate changes it once more
 }
 
 // set changes the state; a nil error leaves the last one.
@@ -144,4 +147,13 @@ func (f *statusFile) trackers(disks []cycle.DiskResult) {
 	f.change(func(s *Status) { s.Tracker = strings.Join(slices.Compact(names), ", ") })
 }
 
+// copied notes that this host is a copy.
+func (f *statusFile) copied(words, help string) {
+	f.change(func(s *Status) { s.State, s.Message, s.Error, s.Progress = "copy", words, help, nil })
+}
+
 func (f *statusFile) stopped(err error) { f.set("stopped", err) }
+
+func (f *statusFile) hold(state string, h *wire.HoldReport) {
+	f.change(func(s *Status) { s.State, s.Message, s.Progress = state, holdWords(h), nil })
+}

@@ -113,3 +113,9 @@ func (c *Client) AbortSession(ctx context.Context, session string, f *Failure) e
 	_, err := c.Do(ctx, http.MethodPost, Path(PathSessionAbort, session), f, nil)
 	return err
 }
+
+// CallHome says that a launched copy is up. The client needs no certificate.
+func (c *Client) CallHome(ctx context.Context, r *CallHome) error {
+	_, err := c.Do(ctx, http.MethodPost, PathCallHome, r, nil)
+	return err
+}

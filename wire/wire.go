@@ -97,6 +97,7 @@ type RenewResponse struct {
 type Hello struct {
 	Generation  uint64     `json:"generation"`
 	Fingerprint string     `json:"fingerprint"`
+	Moved       bool       `json:"moved,omitempty"` // somebody on the host said that it is the same server with another fingerprint
 	Version     string     `json:"version"`
 	Inventory   *Inventory `json:"inventory,omitempty"`
 }

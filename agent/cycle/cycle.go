@@ -72,6 +72,7 @@ type Config struct {
 	Report     func(wire.Progress)       // is told how far the cycle is, about twice a second; may be nil
 	Tracker    track.Tracker             // nil: everything is scanned
 	Freeze     Freeze                    // nil: restpoints are fuzzy, unless there are snapshots
+	Hold       *Hold                     // the last cycle before the machine is moved; nil: one like any other. There are no snapshots then
 	Snapshot   Snapshot                  // nil: the disks themselves are read
 	Raw        Raw                       // nil: all that is written is taken for what Freeze froze
 	Hide       Hide                      // nil: free space is sent
@@ -200,11 +201,15 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	defer r.track.Close()
 	r.laps.lap("prepare")
 	stop := r.keepAlive(ctx)
+	r.ctx, r.keeper = ctx, stop
 	ctx = stop.ctx
 	err = r.send(ctx)
 	r.laps.lap("send")
-	if err == nil {
-		return r.commit(ctx, stop)
+	switch {
+	case r.listed != nil:
+		return r.keepHeld(), nil
+	case err == nil:
+		return r.commit(ctx)
 	}
 	if wire.HasCode(err, wire.CodeMissing) {
 		err = fmt.Errorf("staging has lost what patches stand on; the next cycle sends whole chunks: %w", errors.Join(err, r.dropBlocks()))
@@ -282,6 +287,9 @@ type run struct {
 	why      []string
 	started  time.Time
 	laps     laps
+	ctx      context.Context // of Run: it lives on when the session has ended
+	keeper   *keeper
+	listed   *Result // of a freeze that lasted
 	n        counters
 	phase    atomic.Value // string
 }
@@ -375,7 +383,21 @@ func (r *run) fuzzy(format string, args ...any) {
 func (r *run) note(format string, args ...any) { r.why = append(r.why, fmt.Sprintf(format, args...)) }
 
 // commit makes the restpoint of what was sent.
-func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
+func (r *run) commit(ctx context.Context) (*Result, error) {
+	out, err := r.list(ctx, (*state.Recorder).Seal)
+	if err != nil {
+		return nil, err
+	}
+	r.keep()
+	if r.conf.Hold != nil {
+		r.conf.Hold.Held(r.ctx, out)
+	}
+	return out, nil
+}
+
+// list has the restpoint of what was sent listed, and ends the session. Before that seal makes each disk's record durable; nil: it is not.
+func (r *run) list(ctx context.Context, seal func(*state.Recorder, *state.BaseInfo) error) (*Result, error) {
+	stop := r.keeper
 	r.phase.Store("committing")
 	stats := r.n.progress("")
 	stats.Total += r.unread
@@ -401,8 +423,10 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 			Consistency: r.consistency(d), ConsistencyWhy: r.frozen.Why})
 		point.Disks = append(point.Disks, format.Disk{Number: i, ID: d.src.ID(), Name: d.src.Name(), Size: d.layout.Size,
 			ChunkSize: d.layout.ChunkSize, Root: d.root, Tracker: d.tracker(r.conf.Tracker), Consistency: r.consistency(d), Changed: d.diff})
-		info := &state.BaseInfo{Restpoint: point.ID, Root: d.root, Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}
-		if err := d.rec.Seal(info); err != nil {
+		if seal == nil {
+			continue
+		}
+		if err := seal(d.rec, d.info(point.ID)); err != nil {
 			return nil, stop.end(err)
 		}
 	}
@@ -427,6 +451,16 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 	}
 	r.laps.lap("commit")
 	out.Committed = *done
+	return out, nil
+}
+
+// info says what the base is of, once it is of restpoint.
+func (d *disk) info(restpoint string) *state.BaseInfo {
+	return &state.BaseInfo{Restpoint: restpoint, Root: d.root, Size: d.layout.Size, ChunkSize: d.layout.ChunkSize}
+}
+
+// keep makes what was listed the base of the next cycle.
+func (r *run) keep() {
 	for _, d := range r.disks {
 		if d.blocks != nil {
 			d.blocks.Settle()
@@ -445,7 +479,6 @@ func (r *run) commit(ctx context.Context, stop *keeper) (*Result, error) {
 	}
 	r.laps.lap("apply")
 	r.conf.Log.Debug("cycle", r.laps.list...)
-	return out, nil
 }
 
 // laps notes what a cycle spends its time on, for those who look for it.

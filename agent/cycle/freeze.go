@@ -72,6 +72,9 @@ func (r *run) freeze(p *pipeline) error {
 	var frozen *Frozen
 	// Once before anything is got ready for a freeze, which may take its time.
 	if err = f.more(p.ctx, false, true); err == nil {
+		if r.conf.lasts() {
+			return r.hold(p, f)
+		}
 		frozen, err = r.conf.Freeze(p.ctx, f.approach, f.inside)
 	}
 	if err != nil {

@@ -25,7 +25,9 @@ func (r *run) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.read(p); err != nil {
+	if err := r.read(p); p.closed { // by a freeze that lasted
+		return err
+	} else if err != nil {
 		_ = p.fail(err) // close has the cause
 	}
 	if err := p.close(); err != nil {
@@ -49,10 +51,13 @@ func (r *run) read(p *pipeline) error {
 		r.settleSnapshot()
 	} else if r.unfrozen != "" {
 		r.fuzzy("%s", r.unfrozen)
-	} else if r.conf.Freeze == nil {
+	} else if r.conf.Freeze == nil && !r.conf.lasts() {
 		r.fuzzy("no way to freeze was given")
-	} else if err := r.converge(p); err != nil {
+	} else if err := r.converge(p); err != nil || r.listed != nil {
 		return err
+	}
+	if r.conf.lasts() {
+		return fmt.Errorf("%w: %s", ErrNotFrozen, r.frozen.Why)
 	}
 	for _, d := range r.disks {
 		if d.todo != nil { // the tracker takes it as read
@@ -66,6 +71,11 @@ func (r *run) read(p *pipeline) error {
 			return err
 		}
 	}
+	return r.trees(p)
+}
+
+// trees has the trees made of what was handed on.
+func (r *run) trees(p *pipeline) error {
 	for _, d := range r.disks {
 		if err := p.hand(&span{d: d, last: true}); err != nil {
 			return err

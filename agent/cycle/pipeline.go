@@ -39,6 +39,7 @@ type pipeline struct {
 	upload chan fullPack
 	onWay  sync.WaitGroup // packs that were shipped and are not committed
 	unsent atomic.Bool    // one of them never will be
+	closed bool           // of the goroutine that hands on
 }
 
 func newPipeline(ctx context.Context, r *run) (*pipeline, error) {
@@ -185,8 +186,9 @@ func receive[T any](ctx context.Context, q <-chan T) (v T, ok bool) {
 	}
 }
 
-// close waits for everything to be sent and returns the first failure.
+// close waits for everything to be sent and returns the first failure. Nothing may be handed on after it.
 func (p *pipeline) close() error {
+	p.closed = true
 	close(p.order)
 	close(p.scanQ)
 	err := p.group.Wait()

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,8 @@ type Plan struct {
 	Hooks       string        // directory of hooks; "" for none
 	HookTimeout time.Duration // for each hook and direction; 0 is the hooks package's default
 	Budget      time.Duration // from the first freeze to the end of the context given to inside; 0 is 500 ms
-	Grace       time.Duration // what the watchdog allows beyond Budget; 0 is 500 ms
+	Grace       time.Duration // what the watchdog allows beyond Budget; 0 is 500 ms, or 20 s with a Hold
+	Hold        *Hold         // the freeze lasts as long as inside: Budget is for the calls that freeze, Grace for the time between two beats; nil: it does not
 	// Ahead is called when all is ready for the freeze, and nothing is frozen yet: what it does does not keep writers waiting. nil: nothing is to be done.
 	Ahead func(context.Context) error
 }
@@ -96,6 +98,9 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 	}
 	if plan.Grace <= 0 {
 		plan.Grace = defaultGrace
+		if plan.Hold != nil {
+			plan.Grace = holdGrace
+		}
 	}
 	files, err := openAll(plan.Mounts)
 	if err != nil {
@@ -153,6 +158,20 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 	if err := syncAll(ctx, plan.Mounts, files); err != nil { // what was written since settle
 		return rep, err
 	}
+	if plan.Hold != nil {
+		held := inside
+		inside = func(budget context.Context) error {
+			if err := budget.Err(); err != nil {
+				return err
+			}
+			sofar := Report{Hooks: rep.Hooks, Why: slices.Clone(rep.Why)}
+			sofar.judge(&plan, hooked)
+			plan.Hold.Level, plan.Hold.Why = sofar.Level, sofar.Why
+			beating, stop := plan.Hold.beat(ctx, wd, plan.Grace)
+			defer stop()
+			return held(beating)
+		}
+	}
 	err = q.hold(ctx, plan, files, wd, &rep, inside)
 	held = err == nil
 	// Before the hooks are called, which may take longer than the watchdog waits: from then on whatever is frozen is somebody else's.
@@ -160,23 +179,28 @@ func (q *Quiescer) Run(ctx context.Context, plan Plan, inside func(context.Conte
 		rep.Level = format.Fuzzy
 		return rep, err
 	}
-	rep.Level = format.Filesystem
-	switch {
-	case hooked && len(rep.Hooks) > 0:
-		rep.Level = format.Application
-	case hooked:
-		rep.Why = append(rep.Why, "the directory of hooks is empty")
-	}
-	if len(plan.Mounts) == 0 && !plan.Suspends {
-		rep.lower(format.Crash, "no file system was frozen")
-	}
-	for _, why := range plan.NotFrozen {
-		rep.lower(format.Crash, why)
-	}
-	if rep.For > plan.Budget {
+	rep.judge(&plan, hooked)
+	if rep.For > plan.Budget && plan.Hold == nil {
 		rep.lower(format.Crash, fmt.Sprintf("frozen for %v, the budget is %v", rep.For, plan.Budget))
 	}
 	return rep, nil
+}
+
+// judge says what was achieved if nothing is thawed early. hooked: there are hooks, and none failed.
+func (r *Report) judge(plan *Plan, hooked bool) {
+	r.Level = format.Filesystem
+	switch {
+	case hooked && len(r.Hooks) > 0:
+		r.Level = format.Application
+	case hooked:
+		r.Why = append(r.Why, "the directory of hooks is empty")
+	}
+	if len(plan.Mounts) == 0 && !plan.Suspends {
+		r.lower(format.Crash, "no file system was frozen")
+	}
+	for _, why := range plan.NotFrozen {
+		r.lower(format.Crash, why)
+	}
 }
 
 // hold is the frozen part. Nothing in it may touch a file system.

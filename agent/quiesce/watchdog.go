@@ -17,9 +17,10 @@ import (
 
 // The watchdog's descriptors: 3 is read for two-byte messages from the agent, 4 takes one byte 'r' when it is ready,
 // and from 5 on stand the mount points. Messages: 'e' makes grace periods short (rcuFile), 'a' arms the deadline, 'f' i says that file system i is about to be
-// frozen, 'u' i that this failed (it may be frozen by someone else, and is not ours to thaw), 'd' that all is done.
+// frozen, 'u' i that this failed (it may be frozen by someone else, and is not ours to thaw), 'h' that a freeze lasts: it puts the deadline off and lets
+// grace periods be as they were, 'd' that all is done.
 //
-//	start -> 'r' -> 'e' -> 'a' -> ('f' i ['u' i])... -> 'd' -> exit
+//	start -> 'r' -> 'e' -> 'a' -> ('f' i ['u' i])... -> 'h'... -> 'd' -> exit
 //	                        |-- deadline: thaw, and again every retry until 'd' or the end of the pipe
 //	                        `-- end of the pipe (the agent died): thaw, exit
 const (
@@ -175,6 +176,9 @@ func watch(files []*os.File, limit time.Duration, msgs <-chan [2]byte, rcu *expe
 				deadline = time.After(limit)
 			case m[0] == 'e':
 				rcu.start()
+			case m[0] == 'h':
+				deadline = time.After(limit)
+				rcu.stop()
 			case int(m[1]) < len(ours):
 				ours[m[1]] = m[0] == 'f'
 			}

@@ -89,8 +89,9 @@ type DiskBlocks struct {
 
 	mu    sync.Mutex // guards the rest
 	pages map[int64]*blocksPage
-	room  int64 // bytes that the file may grow by in this cycle
-	err   error // why something was not remembered
+	room  int64          // bytes that the file may grow by in this cycle
+	err   error          // why something was not remembered
+	held  map[int64]bool // chunks to forget at Release; nil: not held
 }
 
 const pageChunks = 512
@@ -197,6 +198,10 @@ func (d *DiskBlocks) read(dst []byte, chunk int64, hash int) bool {
 func (d *DiskBlocks) Store(chunk int64, hashes []chunker.BlockHash, how Sent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.held != nil {
+		d.forget(chunk)
+		return
+	}
 	p, i := d.page(chunk)
 	bit := uint64(1) << (i % 64)
 	if p.known[i/64]&bit == 0 {
@@ -234,6 +239,10 @@ func (d *DiskBlocks) forget(chunk int64) {
 	p, i := d.page(chunk)
 	p.known[i/64] &^= 1 << (i % 64)
 	p.fresh[i/64] &^= 1 << (i % 64)
+	if d.held != nil {
+		d.held[chunk] = true
+		return
+	}
 	var b [1]byte
 	at := (chunk+1)*d.slot() - chunker.IDSize
 	if n, _ := d.f.ReadAt(b[:], at); n == 0 || b[0] == 0 {

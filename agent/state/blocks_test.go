@@ -125,3 +125,34 @@ func allocated(t *testing.T, name string) int64 {
 	}
 	return st.Blocks * 512
 }
+
+// TestBlocksHeld: while they are held nothing is written, and what is stored or forgotten is forgotten, also by the next agent.
+func TestBlocksHeld(t *testing.T) {
+	dir := open(t, t.TempDir())
+	defer func() { _ = dir.Close() }()
+	b := state.NewBlocks(dir, 0)
+	d := disk(t, b)
+	for chunk := range int64(3) {
+		d.Store(chunk, hashes(chunk, -1), state.Sent{})
+	}
+	d.Settle()
+	before := d.Written()
+	d.Hold()
+	d.Store(0, hashes(0, 3), state.Sent{Depth: 1, Blocks: 1})
+	d.Forget(1)
+	if d.Written() != before {
+		t.Error("something was written while it was held")
+	}
+	d.Release()
+	for range 2 {
+		for chunk, want := range []bool{false, false, true} {
+			if _, ok := d.Known(int64(chunk), false); ok != want {
+				t.Errorf("chunk %d is known: %v", chunk, ok)
+			}
+		}
+		b.Close()
+		b = state.NewBlocks(dir, 0)
+		d = disk(t, b)
+	}
+	b.Close()
+}

@@ -29,6 +29,8 @@ type Recorder struct {
 	start   int64 // chunk of run[0]; run is not in ids yet
 	nodes   []nodeChange
 	own     []chunker.ID // scratch of IDs
+
+	held map[int64]chunker.ID // what was set since Hold; nil: not held
 }
 
 type nodeChange struct {
@@ -61,6 +63,11 @@ func (b *Base) Record(layout chunker.Layout) (*Recorder, error) {
 func (r *Recorder) Set(index int64, id chunker.ID) error {
 	if index < 0 || index >= r.chunks {
 		return fmt.Errorf("record cycle: chunk %d of %d", index, r.chunks)
+	}
+	if r.held != nil {
+		r.held[index] = id
+		r.changed[index/format.Fanout] |= 1 << (index % format.Fanout)
+		return nil
 	}
 	if len(r.run) > 0 && index != r.start+int64(len(r.run)) || len(r.run) == maxRun {
 		if err := r.flush(); err != nil {
@@ -111,6 +118,9 @@ func (r *Recorder) IDs(first int64, dst []chunker.ID) error {
 	for i := range dst {
 		if r.isSet(first + int64(i)) {
 			dst[i] = own[i]
+		}
+		if id, ok := r.held[first+int64(i)]; ok {
+			dst[i] = id
 		}
 	}
 	return nil

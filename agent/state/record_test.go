@@ -44,7 +44,14 @@ func TestRecordedTrees(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		held := ""
 		for pass := range 3 {
+			if pass == 2 && cycle%2 == 0 { // the disk with the record is frozen from here on
+				if err := rec.Hold(); err != nil {
+					t.Fatal(err)
+				}
+				held = rec.Written()
+			}
 			for range 1 + r.IntN(400) {
 				i := r.Int64N(int64(len(ids)))
 				for range 1 + r.IntN(3) {
@@ -105,6 +112,17 @@ func TestRecordedTrees(t *testing.T) {
 		want, err := builder.Finish()
 		if err != nil || root != want || changed != differs {
 			t.Fatalf("cycle %d: root %s, want %s; %d bytes changed, want %d; %v", cycle, root, want, changed, differs, err)
+		}
+		if cycle%2 == 0 {
+			if rec.Written() != held {
+				t.Fatalf("cycle %d: something was written while it was held", cycle)
+			}
+			if err := rec.Release(); err != nil {
+				t.Fatal(err)
+			}
+			if rec.Written() == held {
+				t.Fatalf("cycle %d: nothing was written after the release", cycle)
+			}
 		}
 		last = fmt.Sprint("r", cycle)
 		if err := rec.Seal(&state.BaseInfo{Restpoint: last, Root: root, Size: layout.Size, ChunkSize: size}); err != nil {

@@ -43,6 +43,8 @@ Without --disk every whole disk of the host is replicated, which needs root.`,
 	f.StringArrayVar(&o.Disks, "disk", nil, "device or raw image file to replicate, in place of every disk; again for each")
 	f.BoolVar(&o.WholeChunks, "whole-chunks", false, "read and send whole chunks where only some of their 4 KiB blocks were written")
 	f.BoolVar(&o.IncludeFree, "include-free", false, "send blocks that file systems say are free, too")
+	f.BoolVar(&o.Moved, "moved", false, "this is the server that the identity is of, on new hardware")
+	f.BoolVar(&o.AdoptCopy, "adopt-copy", false, "this host is a copy of another: enrol it anew with --token; the copied state is moved aside")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return c
 }

@@ -31,7 +31,10 @@ func (c *Catalog) Hello(ctx context.Context, id string, h wire.Hello) (wire.Hell
 		switch {
 		case h.Generation <= m.Generation:
 			m.Frozen = fmt.Sprintf("two agents use this identity: generation %d was shown after %d", h.Generation, m.Generation)
-		case m.Fingerprint != "" && m.Fingerprint != h.Fingerprint:
+		case m.Fingerprint == "" || m.Fingerprint == h.Fingerprint:
+		case h.Moved: // whoever has the key could show the old fingerprint as well: this is against mistakes
+			m.addEvents(now, wire.Event{Time: now, Level: "warning", Code: "host-changed", Message: "it goes on with other hardware, as somebody on its host said"})
+		default:
 			m.Frozen = "two agents use this identity: it was shown by a second host"
 		}
 		if m.Frozen != "" {

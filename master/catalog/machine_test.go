@@ -49,6 +49,8 @@ func TestCloneDetection(t *testing.T) {
 		{"repeats", wire.Hello{Generation: 5, Fingerprint: "f"}, wire.CodeFrozen},
 		{"goes back", wire.Hello{Generation: 4, Fingerprint: "f"}, wire.CodeFrozen},
 		{"second host", wire.Hello{Generation: 6, Fingerprint: "g"}, wire.CodeFrozen},
+		{"new hardware", wire.Hello{Generation: 6, Fingerprint: "g", Moved: true}, ""},
+		{"new hardware, goes back", wire.Hello{Generation: 5, Fingerprint: "g", Moved: true}, wire.CodeFrozen},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := catalogtest.New(t, nil)

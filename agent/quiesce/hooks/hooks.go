@@ -51,7 +51,7 @@ func (s Set) Freeze(ctx context.Context) ([]Result, error) {
 	var ran []Result
 	for _, p := range paths {
 		s.note(p, "freeze")
-		r := s.call(ctx, p, "freeze")
+		r := s.Call(ctx, p, "freeze")
 		ran = append(ran, r)
 		if r.Err != nil {
 			return ran, r.Err
@@ -65,7 +65,7 @@ func (s Set) Thaw(ctx context.Context, ran []Result) ([]Result, error) {
 	var out []Result
 	var errs []error
 	for i := len(ran) - 1; i >= 0; i-- {
-		r := s.call(ctx, ran[i].Path, "thaw")
+		r := s.Call(ctx, ran[i].Path, "thaw")
 		s.note(r.Path, "thaw")
 		out = append(out, r)
 		errs = append(errs, r.Err)
@@ -122,7 +122,8 @@ func trusted(path string) error {
 	return nil
 }
 
-func (s Set) call(ctx context.Context, path, verb string) Result {
+// Call calls one hook of List.
+func (s Set) Call(ctx context.Context, path, verb string) Result {
 	limit := s.Timeout
 	if limit <= 0 {
 		limit = defaultTimeout
