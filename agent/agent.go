@@ -184,6 +184,11 @@ func (a *agent) work(ctx context.Context) error {
 	if err := a.recoverHold(ctx); err != nil {
 		return err
 	}
+	if a.held != nil { // whether that is released is for the master to say, not for what it said last
+		a.mu.Lock()
+		a.assignment = nil
+		a.mu.Unlock()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	hello, err := a.hello(ctx)
 	if err != nil {
