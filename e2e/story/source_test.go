@@ -35,7 +35,7 @@ release=$(ls /lib/modules)
 depmod "$release"
 rm -f /etc/initramfs-tools/conf.d/vm
 echo MODULES=list >/etc/initramfs-tools/conf.d/tuned
-printf '%s\n' virtio_scsi sd_mod ext4 >>/etc/initramfs-tools/modules
+printf '%s\n' virtio_pci virtio_scsi sd_mod ext4 >>/etc/initramfs-tools/modules
 update-initramfs -u -k "$release"
 # Without its compiler, which is the largest file of the system.
 echo 'jit = off' >>/etc/postgresql/15/main/postgresql.conf
