@@ -20,7 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/agent/source"
+	"github.com/openmigrate/openmigrate/agent/track/ebpf"
 	"github.com/openmigrate/openmigrate/internal/roottest"
+	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -114,6 +116,16 @@ func (s *server) end() {
 	default:
 		close(s.stopWrite)
 		s.writer.Wait()
+	}
+	// The context of the test has ended by now.
+	list, err := s.m.Catalog.Machines(context.Background(), catalog.DefaultProject)
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, machine := range list {
+		if err := ebpf.Remove(ebpf.Options{Instance: machine.ID}); err != nil {
+			s.t.Errorf("stop tracking: %v", err)
+		}
 	}
 }
 
