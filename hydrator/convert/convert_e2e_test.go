@@ -21,7 +21,7 @@ import (
 // The machine that is converted: drivers of its own disk controller only, and the root by a name that it has nowhere else.
 // It has every program that can configure a network; a test leaves it the one that it is about.
 var recipe = vm.Recipe{
-	Modules:  []string{"virtio_scsi", "sd_mod", "ext4"},
+	Modules:  []string{"virtio_pci", "virtio_scsi", "sd_mod", "ext4"},
 	RootName: "/dev/sda3",
 	Packages: []string{"ifupdown", "isc-dhcp-client", "netplan.io", "network-manager", "dracut-core", "cloud-init", "open-vm-tools"},
 }
