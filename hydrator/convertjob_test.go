@@ -212,7 +212,9 @@ func TestConvertStops(t *testing.T) {
 				}
 				_, _, err := n.openVolume("p", &j.Volumes[0])
 				busy = errors.Is(err, volume.ErrInUse)
-				w.Cancel("cancelled")
+				if name == "cancelled" {
+					w.Cancel(name)
+				}
 				client.lost.Store(name == "lost")
 			})
 		})
