@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -193,18 +194,18 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	wait := func(id, state string) {
+	wait := func(id string, states ...string) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			info, err := w.s.Get(t.Context(), id)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.State == state {
+			if slices.Contains(states, info.State) {
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("launch is %s, want %s: %+v", info.State, state, info.Failure)
+				t.Fatalf("launch is %s, want %s: %+v", info.State, states, info.Failure)
 			}
 			w.node()
 		}
@@ -214,7 +215,7 @@ func TestRun(t *testing.T) {
 	for range 3 {
 		ids = append(ids, w.start(wire.LaunchRequest{Kind: wire.LaunchTest}).ID)
 	}
-	wait(ids[0], wire.LaunchConverting)
+	wait(ids[0], wire.LaunchConverting, wire.LaunchStarting, wire.LaunchChecking, wire.LaunchRunning) // it does not wait for us
 	stop()
 	stop = begin()
 	for _, id := range ids {
