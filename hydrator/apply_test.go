@@ -68,17 +68,26 @@ func changed(seed uint64, b []byte, n int) []byte {
 
 func newReader(t testing.TB, w *hydratortest.World, rp *hydratortest.Replicated) *reader.Reader {
 	t.Helper()
+	r := openReader(t, w, rp)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// openReader is newReader for those who close it themselves: its buffers are large, and a test that restores often would hold all of them.
+func openReader(t testing.TB, w *hydratortest.World, rp *hydratortest.Replicated) *reader.Reader {
+	t.Helper()
 	r, err := reader.New(w.Job(wire.JobExport, rp), w, &reader.Options{Backoff: time.Millisecond, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
 	return r
 }
 
 func restoreTo(t testing.TB, w *hydratortest.World, rp *hydratortest.Replicated, path string, o restoreOptions) (wire.JobResult, error) {
 	t.Helper()
-	return restore(context.Background(), newReader(t, w, rp), rp.Restpoint, 0, path, o)
+	r := openReader(t, w, rp)
+	defer r.Close()
+	return restore(context.Background(), r, rp.Restpoint, 0, path, o)
 }
 
 func mustRestore(t testing.TB, w *hydratortest.World, rp *hydratortest.Replicated, path string, want []byte, o restoreOptions) wire.JobResult {
