@@ -428,3 +428,17 @@ func (p *Proc) Wait(limit time.Duration) int {
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
+
+// Port is the port of an address.
+func Port(t testing.TB, addr string) int {
+	t.Helper()
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}

@@ -59,7 +59,7 @@ func startSource(t *testing.T, network string, firmware vm.Firmware) *source {
 	staging := freePort(t)
 	s := &source{t: t, counter: newCounter(t)}
 	s.lab = startLab(t, "--staging-listen", "127.0.0.1:"+strconv.Itoa(staging))
-	master := port(t, s.lab.Addr)
+	master := lab.Port(t, s.lab.Addr)
 	o := hardware(firmware)
 	o.Images = disks[1:]
 	o.HostPorts = []int{master, staging, s.counter.port}
@@ -234,17 +234,4 @@ func freePort(t *testing.T) int {
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-func port(t *testing.T, addr string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

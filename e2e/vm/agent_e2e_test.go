@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +30,7 @@ const unneeded = "/usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18
 
 func replicate(t *testing.T, recipe Recipe) {
 	l := lab.NewWith(t, lab.Options{Name: HostAddr})
-	master, staging := portOf(t, l.Addr), portOf(t, stagingAddr(t, l))
+	master, staging := lab.Port(t, l.Addr), lab.Port(t, stagingAddr(t, l))
 	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}})
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	ctx := limit(t)
@@ -180,19 +178,6 @@ func syncMachine(t *testing.T, l *lab.Lab) restpoint {
 			t.Fatalf("nothing moved for %v (%v): %s\n%s", stallLimit, <-done, last, said.String())
 		}
 	}
-}
-
-func portOf(t *testing.T, addr string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // stagingAddr is where the built-in staging listens, which the master chose at its first start.

@@ -47,7 +47,7 @@ const snapshotHook = "#!/bin/sh\necho $1 >>/run/hooked\n"
 // TestSnapshotSource replicates logical volumes that are written to, through their snapshots.
 func TestSnapshotSource(t *testing.T) {
 	l := lab.New(t)
-	ports := []int{portOf(t, l.Addr), portOf(t, stagingAddr(t, l))}
+	ports := []int{lab.Port(t, l.Addr), lab.Port(t, stagingAddr(t, l))}
 	m := Start(t, Build(t, Recipe{}), Options{HostPorts: ports, Disks: []int64{3 << 30}})
 	program := buildTest(t, "./agent/source/lvm", "lvm.test")
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
