@@ -9,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/openmigrate/openmigrate/agent/track"
 )
 
 // grainFor is the grain of a disk of size bytes: the smallest from 4 KiB to 64 KiB with which a bitmap takes at most 4 MiB.
@@ -80,11 +82,11 @@ func (b *bitmap) each(f func(i int, w uint64)) {
 
 // drain moves what is marked in b to pending and to out, which may be nil. Each mark is in pending before it leaves b, so a process that is
 // killed at any place loses none. Nobody else may write b.
-func (b *bitmap) drain(pending *bitmap, out []uint64) {
+func (b *bitmap) drain(pending *bitmap, out *track.Marks) {
 	move := func(i int, w uint64) {
 		atomic.OrUint64(&pending.fine[i], w)
 		if out != nil {
-			out[i] |= w
+			out.AddWord(i, w)
 		}
 	}
 	for i := range b.coarse {
@@ -107,11 +109,13 @@ func (b *bitmap) drain(pending *bitmap, out []uint64) {
 	}
 }
 
+// clear drops all marks. What is clear is not written: it may be the most, and need not become memory.
 func (b *bitmap) clear() {
-	for i := range b.fine {
-		atomic.StoreUint64(&b.fine[i], 0)
-	}
-	for i := range b.coarse {
-		atomic.StoreUint64(&b.coarse[i], 0)
+	for _, words := range [][]uint64{b.fine, b.coarse} {
+		for i := range words {
+			if atomic.LoadUint64(&words[i]) != 0 {
+				atomic.StoreUint64(&words[i], 0)
+			}
+		}
 	}
 }

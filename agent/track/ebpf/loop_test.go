@@ -164,5 +164,5 @@ func (m image) changed(before image) []int64 {
 }
 
 func marked(m *track.Marks, grain int64) bool {
-	return m.Words()[grain/64]>>(grain%64)&1 == 1
+	return m.Word(int(grain/64))>>(grain%64)&1 == 1
 }

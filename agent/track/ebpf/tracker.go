@@ -396,8 +396,7 @@ func (t *tracker) flip() (map[string]*track.Marks, map[string]string, error) {
 	out := map[string]*track.Marks{}
 	for id, d := range t.disks {
 		m := track.NewMarks(d.Size, d.Grain)
-		d.maps[old].drain(d.maps[2], m.Words())
-		trim(m)
+		d.maps[old].drain(d.maps[2], m)
 		out[id] = m
 	}
 	lost, err := t.inspect()
@@ -413,19 +412,10 @@ func (t *tracker) peek() map[string]*track.Marks {
 	out := map[string]*track.Marks{}
 	for id, d := range t.disks {
 		m := track.NewMarks(d.Size, d.Grain)
-		d.maps[now].each(func(i int, w uint64) { m.Words()[i] |= w })
-		trim(m)
+		d.maps[now].each(m.AddWord)
 		out[id] = m
 	}
 	return out
-}
-
-// trim clears the bits behind the disk's end, which whole words may have set.
-func trim(m *track.Marks) {
-	grains := (m.Size() + m.Grain() - 1) / m.Grain()
-	if w := m.Words(); grains%64 != 0 {
-		w[len(w)-1] &= ^uint64(0) >> (64 - grains%64)
-	}
 }
 
 func (t *tracker) Start(context.Context) (track.Cycle, error) {
@@ -441,8 +431,7 @@ func (t *tracker) Start(context.Context) (track.Cycle, error) {
 	c := &cycle{t: t, changed: map[string]*track.Marks{}}
 	for id, d := range t.disks {
 		m := track.NewMarks(d.Size, d.Grain)
-		copy(m.Words(), d.maps[2].fine)
-		trim(m)
+		d.maps[2].each(m.AddWord)
 		c.changed[id] = m
 	}
 	t.current = c

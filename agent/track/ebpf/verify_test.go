@@ -37,10 +37,9 @@ func (v *verifier) check(t *testing.T, after image, m *track.Marks) {
 	v.grain = m.Grain()
 	v.changed += len(changed)
 	v.marked += (m.Bytes() + m.Grain() - 1) / m.Grain()
-	rest := track.NewMarks(m.Size(), m.Grain())
-	rest.Union(m)
+	needed := track.NewMarks(m.Size(), m.Grain())
 	for _, i := range changed {
-		rest.Words()[i/64] &^= 1 << (i % 64)
+		needed.Add(i*m.Grain(), 1)
 		switch {
 		case marked(m, i):
 		case after.sums[i] == 0 || i*after.grain < v.head: // fstrim does not stop for a freeze
@@ -51,8 +50,9 @@ func (v *verifier) check(t *testing.T, after image, m *track.Marks) {
 		}
 	}
 	if v.discards != nil {
-		for i, w := range v.discards.drain(t, m.Grain()).Words() {
-			v.written += int64(bits.OnesCount64(rest.Words()[i]&^w)) * m.Grain()
+		discarded := v.discards.drain(t, m.Grain())
+		for i := range m.Words() {
+			v.written += int64(bits.OnesCount64(m.Word(i)&^needed.Word(i)&^discarded.Word(i))) * m.Grain()
 		}
 	}
 	v.before = after
