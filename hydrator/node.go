@@ -3,6 +3,7 @@ package hydrator
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ type NodeClient interface {
 	JobClient
 	Hello(ctx context.Context, path string, h *wire.Hello) (*wire.HelloResponse, error)
 	LeaseJob(ctx context.Context, r *wire.LeaseRequest) (*wire.Job, error)
+	ReportJob(ctx context.Context, job string, report json.RawMessage) error
 }
 
 var _ NodeClient = (*wire.Client)(nil)

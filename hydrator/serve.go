@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -62,6 +64,9 @@ func (n *node) serve(ctx context.Context, r *reader.Reader, rp *format.Restpoint
 				_ = l.Close() // what is in it is of no use any more
 			}
 		}()
+		if err == nil {
+			err = n.report(ctx, job.ID, res.Report)
+		}
 		if err != nil {
 			return res, err
 		}
@@ -103,6 +108,19 @@ func (n *node) converted(ctx context.Context, v *view.View, target convert.Targe
 	}
 	res.Report, err = boundReport(report)
 	return layers, err
+}
+
+// report hands over what a conversion did, before anything is served: whoever waits for the views finds it. Without it the machine starts all the same.
+func (n *node) report(ctx context.Context, job string, report json.RawMessage) error {
+	return n.again(ctx, "report the conversion", func() error {
+		err := n.o.Client.ReportJob(ctx, job, report)
+		var refused *wire.Problem
+		if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
+			n.o.Log.Warn("the master does not take the report of a conversion", "job", job, "error", err)
+			return nil
+		}
+		return err
+	})
 }
 
 // export serves disks on a unix socket until ctx ends. ready is told where.

@@ -90,6 +90,9 @@ func TestServe(t *testing.T) {
 			if st, err := os.Lstat(views[0].Socket); err != nil || st.Mode().Perm() != 0o600 {
 				t.Errorf("the socket is %v, %v", st.Mode(), err)
 			}
+			if reports := w.Reports(); (len(reports) == 1) != (c != nil) || c != nil && !bytes.Contains(reports[0], []byte("initrd.img-6.1-test")) {
+				t.Errorf("when it began to serve, the master had the reports %s", reports)
+			}
 			w.Queue(w.Job(wire.JobVerify, rp)) // by the node's only lane
 			until(t, "the end of another job", func() bool { done, _ := w.Ended(); return len(done) == 1 })
 			first := read(t, fetch(t, views[0]))

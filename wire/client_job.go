@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/openmigrate/openmigrate/chunker"
@@ -43,6 +44,12 @@ func (c *Client) URLs(ctx context.Context, job string, r *URLRequest) (*URLRespo
 // Quarantine reports stored copies that cannot be used.
 func (c *Client) Quarantine(ctx context.Context, job string, d []Damage) error {
 	_, err := c.Do(ctx, http.MethodPost, Path(PathJobQuarantine, job), d, nil)
+	return err
+}
+
+// ReportJob says what a job has done that goes on, as JobResult.Report does at the end of others.
+func (c *Client) ReportJob(ctx context.Context, job string, report json.RawMessage) error {
+	_, err := c.Do(ctx, http.MethodPost, Path(PathJobReport, job), report, nil)
 	return err
 }
 

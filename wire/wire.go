@@ -38,6 +38,7 @@ const (
 	PathJobResolve    = PathJob + "/resolve"    // POST ids → locations
 	PathJobURLs       = PathJob + "/urls"       // POST URLRequest → URLResponse
 	PathJobQuarantine = PathJob + "/quarantine" // POST []Damage → 204
+	PathJobReport     = PathJob + "/report"     // POST what JobResult.Report is, of a job that goes on → 204
 	PathJobComplete   = PathJob + "/complete"   // POST JobResult → 204
 	PathJobFail       = PathJob + "/fail"       // POST Failure → 204
 )

@@ -2,6 +2,7 @@ package hydratortest
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -80,6 +81,14 @@ func (w *World) RenewJob(_ context.Context, job string, p *wire.Progress) (*wire
 	defer w.mu.Unlock()
 	w.progress = append(w.progress, *p)
 	return &wire.JobLease{TTL: wire.Duration(time.Minute), Cancelled: w.cancelled[job]}, nil
+}
+
+// ReportJob notes the report.
+func (w *World) ReportJob(_ context.Context, _ string, report json.RawMessage) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports = append(w.reports, report)
+	return nil
 }
 
 // CompleteJob notes the result.
@@ -180,6 +189,13 @@ func (w *World) Progress() []wire.Progress {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.progress)
+}
+
+// Reports are what jobs said that went on.
+func (w *World) Reports() []json.RawMessage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.reports)
 }
 
 // Ended is how the jobs ended.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -46,6 +47,7 @@ type World struct {
 	sequence  uint64
 	valid     time.Duration
 	edit      func(*wire.Location)
+	reports   []json.RawMessage
 	completed []wire.JobResult
 	failed    []wire.Failure
 	progress  []wire.Progress

@@ -36,6 +36,7 @@ func routes() []route {
 		{"POST", wire.PathJobResolve, holders, wire.MaxOffer * 32, (*server).resolve},
 		{"POST", wire.PathJobURLs, holders, wire.MaxJSON, (*server).jobURLs},
 		{"POST", wire.PathJobQuarantine, holders, wire.MaxJSON, (*server).quarantine},
+		{"POST", wire.PathJobReport, holders, wire.MaxJSON, (*server).reportJob},
 		{"POST", wire.PathJobComplete, holders, wire.MaxJSON, (*server).completeJob},
 		{"POST", wire.PathJobFail, holders, wire.MaxJSON, (*server).failJob},
 	}

@@ -259,6 +259,12 @@ func TestOperatorsDay(t *testing.T) {
 	if err == nil {
 		t.Error("somebody else's token renews the job")
 	}
+	if err := c.ReportJob(t.Context(), job.ID, json.RawMessage(`{"changes":[]}`)); err != nil {
+		t.Error(err)
+	}
+	if b, err := w.env.Catalog.JobReport(t.Context(), job.ID); err != nil || string(b) != `{"changes":[]}` {
+		t.Errorf("report %s, %v", b, err)
+	}
 	if err := c.CompleteJob(t.Context(), job.ID, &wire.JobResult{Chunks: 1}); err != nil {
 		t.Error(err)
 	}

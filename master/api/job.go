@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -81,6 +82,17 @@ func (s *server) quarantine(c *call) error {
 	}
 	s.Log.Warn("damage reported", "caller", c.name(), "job", c.r.PathValue("job"), "copies", len(damage))
 	if err := s.Catalog.JobQuarantine(c.ctx, c.holder(), c.r.PathValue("job"), damage); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+func (s *server) reportJob(c *call) error {
+	var report json.RawMessage
+	if err := c.decode(&report); err != nil {
+		return err
+	}
+	if err := s.Catalog.ReportJob(c.ctx, c.holder(), c.r.PathValue("job"), report); err != nil {
 		return err
 	}
 	return c.done()

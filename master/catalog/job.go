@@ -86,7 +86,7 @@ var jobs = table[Job]{"jobs"}
 
 const (
 	tableEnded   = "ended_jobs"  // jobs that are over: number → job
-	tableReports = "job_reports" // job → the report of its result, which is too large for a list
+	tableReports = "job_reports" // job → its report, which is too large for a list
 )
 
 // CreateJob queues a job. One whose id is taken is returned as it is.
@@ -195,7 +195,7 @@ func (c *Catalog) Job(ctx context.Context, id string) (Job, error) {
 	return j, err
 }
 
-// JobReport returns what a job that is done left as its Result.Report; nil when it left none.
+// JobReport returns what a job that is done left as its Result.Report, or what one that goes on said by ReportJob; nil when there is none.
 func (c *Catalog) JobReport(ctx context.Context, id string) (json.RawMessage, error) {
 	var report json.RawMessage
 	err := c.db.View(ctx, func(r store.Reader) error {

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -56,6 +57,20 @@ func (c *Catalog) RenewJob(ctx context.Context, holder, id string, p wire.Progre
 	}
 	c.seen.set(holder, c.clock.Now())
 	return lease, nil
+}
+
+// ReportJob keeps what a job has done that goes on, as CompleteJob does with a result's report; JobReport returns the last. CodeTooLarge for more than
+// MaxConvertReport bytes.
+func (c *Catalog) ReportJob(ctx context.Context, holder, id string, report json.RawMessage) error {
+	if len(report) > wire.MaxConvertReport {
+		return wire.NewProblem(413, wire.CodeTooLarge, "the report of job %.64q has %d bytes, and %d are taken", id, len(report), wire.MaxConvertReport)
+	}
+	return c.db.Update(ctx, func(w store.Writer) error {
+		if _, err := c.heldJob(w, holder, id); err != nil {
+			return err
+		}
+		return w.Put(tableReports, []byte(id), report)
+	})
 }
 
 // JobURLs gives the holder of a job the right to read packs: those of a prove job, and those that readers of its machine's restpoints may be

@@ -63,6 +63,36 @@ func TestLaunchJobs(t *testing.T) {
 	}
 }
 
+// TestReportJob: who holds a job that goes on says what it did, and nobody else.
+func TestReportJob(t *testing.T) {
+	e, _, r := replicated(t)
+	must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{ID: "l-serve", Kind: wire.JobServe, Restpoint: r, Provider: "qemu"}))
+	report := func(holder, text string) error {
+		return e.Catalog.ReportJob(t.Context(), holder, "l-serve", json.RawMessage(text))
+	}
+	wantCode(t, report("n", `{}`), wire.CodeFenced, "report on a job that nobody has leased")
+	if j := must[*wire.Job](t)(e.Catalog.LeaseJob(t.Context(), "n", wire.LeaseRequest{Kinds: []string{wire.JobServe}, Providers: []string{"qemu"}})); j == nil {
+		t.Fatal("there was no job")
+	}
+	wantCode(t, report("m", `{}`), wire.CodeFenced, "report on the job of another")
+	wantCode(t, report("n", `"`+strings.Repeat("x", wire.MaxConvertReport)+`"`), wire.CodeTooLarge, "a report that is too large")
+	if b, err := e.Catalog.JobReport(t.Context(), "l-serve"); err != nil || b != nil {
+		t.Errorf("%s was kept: %v", b, err)
+	}
+	for _, text := range []string{`{"changes":[]}`, `{"changes":[1]}`} {
+		if err := report("n", text); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := e.Catalog.JobReport(t.Context(), "l-serve"); err != nil || string(b) != text {
+			t.Errorf("report %s: %v", b, err)
+		}
+	}
+	if err := e.Catalog.CancelJob(t.Context(), "l-serve"); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, report("n", `{}`), wire.CodeFenced, "report on a job that was cancelled")
+}
+
 func TestLaunchJobsRefused(t *testing.T) {
 	e, a, r := replicated(t)
 	zero := 0

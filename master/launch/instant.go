@@ -39,6 +39,9 @@ func (r *run) serve(ctx context.Context) (string, error) {
 		case len(j.Progress.Views) != len(r.row.Disks):
 			return "", refuse("the node shows %d disks of %d", len(j.Progress.Views), len(r.row.Disks))
 		}
+		if err := r.keepReport(ctx, j.ID); err != nil {
+			return "", err
+		}
 		views := j.Progress.Views
 		if err := r.save(ctx, func(l *row) { l.Views = views }); err != nil {
 			return "", err

@@ -152,6 +152,9 @@ func TestInstant(t *testing.T) {
 	if err != nil || w.jobs[wire.JobHydrate] != 0 || w.jobs[wire.JobConvert] != 0 {
 		t.Errorf("jobs %v: %v", w.jobs, err)
 	}
+	if info, err := w.s.Get(t.Context(), l.ID); err != nil || string(info.Conversion) != `{"of":"serve"}` {
+		t.Errorf("the report of the conversion is %s: %v", info.Conversion, err)
+	}
 	for range 10 {
 		w.turn()
 	}

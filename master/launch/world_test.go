@@ -176,6 +176,11 @@ func (w *world) node() {
 			return
 		}
 		w.jobs[j.Kind]++
+		if j.Kind == wire.JobServe && j.Convert != nil {
+			if err := w.env.Catalog.ReportJob(w.t.Context(), "node", j.ID, json.RawMessage(`{"of":"serve"}`)); err != nil {
+				w.t.Fatal(err)
+			}
+		}
 		if p, ok := w.replies[j.Kind]; ok {
 			if _, err := w.env.Catalog.RenewJob(w.t.Context(), "node", j.ID, p); err != nil {
 				w.t.Fatal(err)
