@@ -23,6 +23,7 @@ import (
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/internal/durable"
 	"github.com/openmigrate/openmigrate/internal/version"
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/api"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
@@ -69,6 +70,7 @@ type Master struct {
 	db         store.Store
 	Catalog    *catalog.Catalog
 	Identity   *identity.Registry
+	Accounts   *accounts.Service
 	Launches   *launch.Service
 	operations *operations
 	listener   net.Listener
@@ -141,6 +143,9 @@ func (m *Master) openState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if m.Accounts, err = accounts.Open(ctx, m.db, clock.Real{}, nil); err != nil {
+		return err
+	}
 	if err := m.Catalog.Recover(ctx); err != nil {
 		m.log.Warn("recovery is not complete; it is tried again", "error", err)
 	}
@@ -179,7 +184,7 @@ func (m *Master) listen(ctx context.Context) error {
 		return err
 	}
 	handler := api.NewHandler(api.Deps{
-		Catalog: m.Catalog, Identity: m.Identity, CA: m.ca, Staging: m.operations, Launches: m.Launches, Project: catalog.DefaultProject,
+		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, Project: catalog.DefaultProject,
 		URL: m.URL(), Version: version.String(), Log: m.log,
 	})
 	m.server = &http.Server{

@@ -19,9 +19,9 @@ import (
 	"github.com/openmigrate/openmigrate/internal/statedir"
 	"github.com/openmigrate/openmigrate/internal/version"
 	ctl "github.com/openmigrate/openmigrate/master"
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
-	"github.com/openmigrate/openmigrate/master/identity"
 
 	"github.com/openmigrate/openmigrate/hydrator"
 	"github.com/openmigrate/openmigrate/staging/s3store"
@@ -133,6 +133,10 @@ func serve(ctx context.Context, a *app, o *serveOptions, dev bool) (err error) {
 		return errors.Join(err, <-served)
 	}
 	log.Info("master is ready", "url", m.URL(), "env", filepath.Join(o.dataDir, "env"), "version", version.String())
+	if err := welcome(ctx, m); err != nil {
+		cancel()
+		return errors.Join(err, <-served)
+	}
 	if !m.HasRecoveryKey() {
 		log.Warn("no recovery key is saved: if this data directory is lost, so is everything in staging", "next", "openmigrate keys recovery --to FILE")
 	}
@@ -170,6 +174,17 @@ func devNode(ctx context.Context, a *app, m *ctl.Master, dir string, folders map
 	return runNode(ctx, a, o)
 }
 
+// welcome prints the link with which the first user is made, as long as there is none. It goes to standard output, never into the log.
+func welcome(ctx context.Context, m *ctl.Master) error {
+	text, l, ok, err := m.Accounts.FirstLink(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	_, err = fmt.Fprintf(os.Stdout, "There are no users yet. Make the first one, an admin, here (once, until %s, or until the master starts again):\n\n  %s%s#%s\n\n",
+		l.Expires.Format(time.RFC3339), m.URL(), accounts.WelcomePath, text)
+	return err
+}
+
 // adminFile keeps the admin token's text, so that a restart does not make another.
 const adminFile = "keys/admin-token"
 
@@ -195,13 +210,13 @@ func writeEnv(ctx context.Context, m *ctl.Master, dir string) error {
 func adminToken(ctx context.Context, m *ctl.Master, name string) (string, error) {
 	b, err := os.ReadFile(name)
 	if err == nil {
-		if _, err := m.Identity.Authenticate(ctx, string(b)); err == nil {
+		if _, err := m.Accounts.Bearer(ctx, string(b)); err == nil {
 			return string(b), nil
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read admin token: %w", err)
 	}
-	_, text, err := m.Identity.NewToken(ctx, catalog.DefaultProject, "admin of the data directory", identity.RoleAdmin, 0)
+	_, text, err := m.Accounts.NewToken(ctx, nil, accounts.Token{Project: catalog.DefaultProject, Name: "admin of the data directory", Role: accounts.RoleAdmin}, 0)
 	if err != nil {
 		return "", err
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
-	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -31,9 +31,9 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 		if !hasBearer {
 			return s.admitCertificate(c, ca.KindNode, false)
 		}
-		return func() {}, s.admitPerson(c, bearer, identity.RoleOperator)
+		return func() {}, s.admitPerson(c, bearer, accounts.RoleOperator)
 	}
-	role := map[who]string{viewers: identity.RoleViewer, operators: identity.RoleOperator, admins: identity.RoleAdmin}[rt.who]
+	role := map[who]string{viewers: accounts.RoleViewer, operators: accounts.RoleOperator, admins: accounts.RoleAdmin}[rt.who]
 	if !hasBearer {
 		return nil, wire.NewProblem(http.StatusUnauthorized, wire.CodeUnauthorized, "a token is needed").
 			WithNext("set OPENMIGRATE_TOKEN, or run 'openmigrate login'")
@@ -56,12 +56,12 @@ func (s *server) admitStranger(c *call, limit *addresses, what string) error {
 }
 
 func (s *server) admitPerson(c *call, bearer, role string) error {
-	t, err := s.Identity.Authenticate(c.ctx, bearer)
+	t, err := s.Accounts.Bearer(c.ctx, bearer)
 	if err != nil {
 		return err
 	}
-	if !identity.May(t.Role, role) {
-		return wire.NewProblem(http.StatusForbidden, wire.CodeForbidden, "the token %q has the role %s; this needs %s", t.Name, t.Role, role)
+	if err := t.Check(t.Project, role, "", true); err != nil {
+		return err
 	}
 	c.tok = t
 	return nil
@@ -93,7 +93,7 @@ func (s *server) admitCertificate(c *call, kind string, expired bool) (done func
 	return done, nil
 }
 
-// checkGeneration refuses a copy of an identity. Hello itself brings the generation, and renewals may come before it.
+// checkGeneration refuses a copy of an accounts. Hello itself brings the generation, and renewals may come before it.
 func (s *server) checkGeneration(c *call, renewal bool) error {
 	path := c.r.URL.Path
 	if renewal || path == wire.PathAgentHello || path == wire.PathNodeHello || path == wire.PathAgentRenew || path == wire.PathNodeRenew {

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/identity"
@@ -45,6 +46,7 @@ type Staging interface {
 type Deps struct {
 	Catalog  *catalog.Catalog
 	Identity *identity.Registry
+	Accounts *accounts.Service
 	CA       *ca.CA
 	Staging  Staging
 	Launches Launches
@@ -87,8 +89,8 @@ type call struct {
 	ctx context.Context
 	w   http.ResponseWriter
 	r   *http.Request
-	id  ca.Identity     // agents and nodes
-	tok *identity.Token // people
+	id  ca.Identity         // agents and nodes
+	tok *accounts.Principal // people
 
 	hurried bool // the answer has a deadline
 }
@@ -96,7 +98,7 @@ type call struct {
 // holder is the name under which the caller holds jobs.
 func (c *call) holder() string {
 	if c.tok != nil {
-		return "token-" + c.tok.ID
+		return c.tok.Holder()
 	}
 	return c.id.ID
 }

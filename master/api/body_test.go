@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
-	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -46,7 +46,7 @@ func problem(t *testing.T, res *http.Response) *wire.Problem {
 
 func TestBodies(t *testing.T) {
 	w := newWorld(t)
-	_, token, err := w.registry.NewToken(t.Context(), "default", "admin", identity.RoleAdmin, 0)
+	_, token, err := w.accounts.NewToken(t.Context(), nil, accounts.Token{Project: "default", Name: "admin", Role: accounts.RoleAdmin}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestOperatorsDay(t *testing.T) {
 	if _, err := c.RenewJob(t.Context(), job.ID, &wire.Progress{Done: 1}); err != nil {
 		t.Error(err)
 	}
-	_, err = w.person(identity.RoleOperator).RenewJob(t.Context(), job.ID, &wire.Progress{})
+	_, err = w.person(accounts.RoleOperator).RenewJob(t.Context(), job.ID, &wire.Progress{})
 	if err == nil {
 		t.Error("somebody else's token renews the job")
 	}

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/apiclient"
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
-	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/launch"
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/wire"
@@ -162,7 +162,7 @@ func TestLaunches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q := w.launches.started[0]; q.Machine != m.ID || !q.Keep || w.launches.by[0] != identity.RoleAdmin {
+	if q := w.launches.started[0]; q.Machine != m.ID || !q.Keep || w.launches.by[0] != accounts.RoleAdmin {
 		t.Errorf("the engine heard %+v by %v", q, w.launches.by)
 	}
 	all, err := c.Launches(t.Context(), "")
@@ -195,7 +195,7 @@ func TestLaunchesOfOthers(t *testing.T) {
 	if _, err := w.admin().StartLaunch(t.Context(), wire.LaunchRequest{Kind: wire.LaunchTest, Machine: machine.id}); err != nil {
 		t.Fatal(err)
 	}
-	_, text, err := w.registry.NewToken(t.Context(), "other", "stranger", identity.RoleAdmin, 0)
+	_, text, err := w.accounts.NewToken(t.Context(), nil, accounts.Token{Project: "other", Name: "stranger", Role: accounts.RoleAdmin}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestTemplates(t *testing.T) {
 func TestBadLaunches(t *testing.T) {
 	w := newWorld(t)
 	machine := w.enrol(ca.KindAgent, true)
-	_, token, err := w.registry.NewToken(t.Context(), "default", "admin", identity.RoleAdmin, 0)
+	_, token, err := w.accounts.NewToken(t.Context(), nil, accounts.Token{Project: "default", Name: "admin", Role: accounts.RoleAdmin}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestGuestsAreHostile(t *testing.T) {
 	if _, err := admin.StartLaunch(t.Context(), wire.LaunchRequest{Kind: wire.LaunchTest, Machine: machine.id}); err != nil {
 		t.Fatal(err)
 	}
-	_, token, err := w.registry.NewToken(t.Context(), "default", "v", identity.RoleViewer, 0)
+	_, token, err := w.accounts.NewToken(t.Context(), nil, accounts.Token{Project: "default", Name: "v", Role: accounts.RoleViewer}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,5 +48,5 @@ func operatorRoutes() []route {
 }
 
 func (s *server) whoami(c *call) error {
-	return c.answer(http.StatusOK, wire.Whoami{Name: c.tok.Name, Role: c.tok.Role, Project: c.tok.Project, Version: s.Version})
+	return c.answer(http.StatusOK, wire.Whoami{Name: c.tok.Name, Role: c.tok.Role(c.tok.Project), Project: c.tok.Project, Version: s.Version})
 }

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
-	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
 // mayCall says, from a route's method and path alone, who may call it: what docs promise, told once more.
 func mayCall(method, path string) []string {
-	const viewer, operator, admin = identity.RoleViewer, identity.RoleOperator, identity.RoleAdmin
+	const viewer, operator, admin = accounts.RoleViewer, accounts.RoleOperator, accounts.RoleAdmin
 	has := func(parts ...string) bool {
 		for _, p := range parts {
 			if strings.Contains(path, p) {
@@ -46,7 +46,7 @@ func TestEveryRouteAsEverybody(t *testing.T) {
 	everybody := []*actor{
 		{name: "nobody", Client: w.client(wire.ClientOptions{})},
 		w.enrol(ca.KindAgent, true), w.enrol(ca.KindNode, true),
-		w.person(identity.RoleViewer), w.person(identity.RoleOperator), w.person(identity.RoleAdmin),
+		w.person(accounts.RoleViewer), w.person(accounts.RoleOperator), w.person(accounts.RoleAdmin),
 	}
 	forged := w.actor(ca.KindAgent, "forged", nil)
 	other, err := ca.Open(t.TempDir(), w.env.Clock)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/wire"
@@ -51,7 +52,7 @@ func (s *server) removeEnrolToken(c *call) error {
 }
 
 func (s *server) listTokens(c *call) error {
-	list, err := s.Identity.Tokens(c.ctx, c.tok.Project)
+	list, err := s.Accounts.Tokens(c.ctx, c.tok.Project)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (s *server) listTokens(c *call) error {
 	return c.answer(http.StatusOK, out)
 }
 
-func tokenInfo(t *identity.Token, text string) wire.TokenInfo {
+func tokenInfo(t *accounts.Token, text string) wire.TokenInfo {
 	return wire.TokenInfo{ID: t.ID, Name: t.Name, Role: t.Role, Created: t.Created, Expires: t.Expires, Token: text}
 }
 
@@ -71,7 +72,7 @@ func (s *server) createToken(c *call) error {
 	if err := c.decode(&q); err != nil {
 		return err
 	}
-	t, text, err := s.Identity.NewToken(c.ctx, c.tok.Project, q.Name, q.Role, time.Duration(q.Valid))
+	t, text, err := s.Accounts.NewToken(c.ctx, c.tok, accounts.Token{Project: c.tok.Project, Name: q.Name, Role: q.Role}, time.Duration(q.Valid))
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (s *server) createToken(c *call) error {
 }
 
 func (s *server) removeToken(c *call) error {
-	if err := s.Identity.RemoveToken(c.ctx, c.r.PathValue("token")); err != nil {
+	if err := s.Accounts.RemoveToken(c.ctx, c.r.PathValue("token")); err != nil {
 		return err
 	}
 	s.audit(c, "removed token", c.r.PathValue("token"))

@@ -24,6 +24,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
@@ -40,6 +41,7 @@ type world struct {
 	ca       *ca.CA
 	caDir    string
 	registry *identity.Registry
+	accounts *accounts.Service
 	url      string
 	handler  http.Handler
 	launches *fakeLaunches
@@ -92,12 +94,15 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if w.accounts, err = accounts.Open(t.Context(), w.env.DB, w.env.Clock, nil); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), Project: catalog.DefaultProject,
+	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), Project: catalog.DefaultProject,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	w.handler = h
 	server := &http.Server{
@@ -150,14 +155,14 @@ func (w *world) client(o wire.ClientOptions) *wire.Client {
 
 func (w *world) person(role string) *actor {
 	w.t.Helper()
-	_, text, err := w.registry.NewToken(w.t.Context(), catalog.DefaultProject, role, role, 0)
+	_, text, err := w.accounts.NewToken(w.t.Context(), nil, accounts.Token{Project: catalog.DefaultProject, Name: role, Role: role}, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return &actor{name: role, Client: w.client(wire.ClientOptions{Token: text})}
 }
 
-func (w *world) admin() *apiclient.Client { return apiclient.New(w.person(identity.RoleAdmin).Client) }
+func (w *world) admin() *apiclient.Client { return apiclient.New(w.person(accounts.RoleAdmin).Client) }
 
 func (w *world) enrolToken(kind string) *wire.EnrolToken {
 	w.t.Helper()

@@ -1,5 +1,5 @@
-// Package identity decides who may speak to the master: enrolment tokens, the certificates of agents and nodes, the
-// deny-list, and people's API tokens.
+// Package identity decides which machines may speak to the master: enrolment tokens, the certificates of agents and nodes, and the
+// deny-list. People are known by master/accounts.
 //
 // Invariants. Secrets are stored as hashes only. One use of an enrolment token gives one identity, to one key, whoever dies when.
 // Whoever is revoked is refused at the next request and torn out of the one that is under way: Admit hands out a context
@@ -28,7 +28,6 @@ import (
 // Tables of this package.
 const (
 	tableEnrol  = "enrol_tokens" // id → EnrolToken
-	tableTokens = "api_tokens"   // id → Token
 	tableNodes  = "nodes"        // id → Node
 	tableDenied = "denied"       // kind/id or serial/… → reason
 	tableIssued = "certificates" // kind/id → []Issued, the newest last
