@@ -326,13 +326,17 @@ func TestStreamsExpire(t *testing.T) {
 	}
 	_, short := w.token(nil, Token{Project: "default", Role: RoleViewer}, 2*time.Second)
 	l := w.login("ann", good)
+	open := map[string]context.Context{}
 	for name, p := range map[string]*Principal{"session": w.session(l), "token": short} {
 		ctx, done, err := w.Admit(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer done()
+		open[name] = ctx
+	}
+	for name, ctx := range open {
 		wantCode(t, name, torn(t, ctx), wire.CodeUnauthorized)
-		done()
 	}
 }
 
