@@ -25,6 +25,7 @@ import (
 	"github.com/openmigrate/openmigrate/internal/version"
 	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/api"
+	"github.com/openmigrate/openmigrate/master/audit"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/gc"
@@ -71,6 +72,7 @@ type Master struct {
 	Catalog    *catalog.Catalog
 	Identity   *identity.Registry
 	Accounts   *accounts.Service
+	Audit      *audit.Log
 	Launches   *launch.Service
 	operations *operations
 	listener   net.Listener
@@ -146,6 +148,12 @@ func (m *Master) openState(ctx context.Context) error {
 	if m.Accounts, err = accounts.Open(ctx, m.db, clock.Real{}, nil); err != nil {
 		return err
 	}
+	m.Audit = audit.New(m.db, clock.Real{}, nil)
+	mark, err := m.Audit.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("read audit log: %w", err)
+	}
+	m.log.Info("audit log", "sequence", mark.Sequence, "hash", mark.Hash) // a place to compare with, where the store's writer may not write
 	if err := m.Catalog.Recover(ctx); err != nil {
 		m.log.Warn("recovery is not complete; it is tried again", "error", err)
 	}
