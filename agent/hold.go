@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -251,12 +250,10 @@ func (h *holding) cycleHold(disks []source.Source) (*cycle.Hold, error) {
 	case len(mounts) == 0 && len(not) == 0:
 		h.nothing("no file system of these disks is mounted")
 		return out, nil
-	case slices.ContainsFunc(not, func(why string) bool { return !strings.HasPrefix(why, "vfat ") }):
+	case len(not) > 0:
 		return nil, fmt.Errorf("%w: %s. Unmount it, or mount it read-only, for the cutover", cycle.ErrNotFrozen, strings.Join(not, "; "))
-	case len(not) > 0: // an EFI partition: hardly ever written to, and that it was not is proven
-		h.say(strings.Join(not, "; "))
 	}
-	out.Freeze = h.freeze(mounts, not)
+	out.Freeze = h.freeze(mounts)
 	return out, nil
 }
 
@@ -270,13 +267,13 @@ func (h *holding) say(words string) {
 }
 
 // freeze holds mounts frozen while inside runs, which includes the wait.
-func (h *holding) freeze(mounts []quiesce.Mount, not []string) func(context.Context, func(context.Context) error, func(context.Context, cycle.Frozen) error) error {
+func (h *holding) freeze(mounts []quiesce.Mount) func(context.Context, func(context.Context) error, func(context.Context, cycle.Frozen) error) error {
 	return func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, cycle.Frozen) error) error {
 		if err := h.phase(h.r, phaseFreezing, h.note); err != nil {
 			return err
 		}
 		lease := &quiesce.Hold{}
-		plan := quiesce.Plan{Mounts: mounts, NotFrozen: not, Budget: holdBudget, Hold: lease, Ahead: ahead}
+		plan := quiesce.Plan{Mounts: mounts, Budget: holdBudget, Hold: lease, Ahead: ahead}
 		stopped := len(h.r.Stopped) > 0
 		if _, err := os.Stat(hooksDir); err == nil && !stopped { // else there is nothing left to prepare
 			plan.Hooks = hooksDir
@@ -299,7 +296,7 @@ func (h *holding) freeze(mounts []quiesce.Mount, not []string) func(context.Cont
 			if stopped && level == format.Filesystem {
 				level = format.Application
 			}
-			if level != format.Filesystem && level != format.Application && (level != format.Crash || len(not) == 0) {
+			if level != format.Filesystem && level != format.Application {
 				return fmt.Errorf("%w: the restpoint would be %s: %s", cycle.ErrNotFrozen, level, strings.Join(lease.Why, "; "))
 			}
 			return inside(ctx, cycle.Frozen{Consistency: level})

@@ -55,7 +55,10 @@ func (a *agent) freeze(as *wire.Assignment, disks []source.Source) (cycle.Freeze
 		return nil, nil
 	}
 	var covers map[string]*quiesce.Cover // of the last freeze
-	raw := func(s source.Source, written *track.Marks) (string, bool) { return covers[s.Name()].Unfrozen(written) }
+	raw := func(s source.Source, written *track.Marks) (stray cycle.Stray) {
+		stray.Where, stray.Sure, stray.Unsynced = covers[s.Name()].Unfrozen(written)
+		return stray
+	}
 	var paths []string
 	for _, d := range disks {
 		paths = append(paths, d.Name())

@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/openmigrate/openmigrate/agent/source"
@@ -8,14 +9,21 @@ import (
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
-// Raw says where written has marks that none of the file systems accounts for which the last freeze froze; "" is nowhere. sure: that is on a part of the
-// disk which something else uses. It is asked within a freeze, too, and must not write to a file.
-type Raw func(s source.Source, written *track.Marks) (where string, sure bool)
+// Raw says where written has marks that none of the file systems accounts for which the last freeze froze. It is asked within a freeze, too, and must not
+// write to a file.
+type Raw func(s source.Source, written *track.Marks) Stray
+
+// Stray is where something wrote that was not frozen.
+type Stray struct {
+	Where    string // none of the mounted file systems; "" is nowhere
+	Sure     bool   // that is a part of the disk which something else uses
+	Unsynced string // a file system that cannot be frozen, and is whole only if nothing was written to it since it was synced; "": none
+}
 
 // maxWritten is how often file systems are frozen in vain for somebody who writes all the same.
 const maxWritten = 4
 
-// quiet fails with errWritten if anything but frozen file systems wrote since the last flip. (They do, too: fstrim goes on, and btrfs does. It is of the next
+// quiet fails with errWritten if anything but frozen file systems wrote since the last flip, or to one that can only be synced since the flip before. (They do, too: fstrim goes on, and btrfs does. It is of the next
 // restpoint, and nothing that is in use changes by it.)
 func (r *run) quiet() error {
 	peeker, ok := r.track.(track.Peeker)
@@ -27,10 +35,17 @@ func (r *run) quiet() error {
 		return fmt.Errorf("track changes: %w", err)
 	}
 	for _, d := range r.disks {
+		// The epoch that ended within the freeze began before the last sync. If that had anything to write, more may have come while it wrote.
+		unsynced := r.conf.Raw(d.src, d.since).Unsynced
 		if m := written[d.src.ID()]; m != nil {
-			if where, _ := r.conf.Raw(d.src, m); where != "" {
-				return fmt.Errorf("%w: %s", errWritten, where)
+			s := r.conf.Raw(d.src, m)
+			if s.Where != "" {
+				return fmt.Errorf("%w: %s", errWritten, s.Where)
 			}
+			unsynced = cmp.Or(unsynced, s.Unsynced)
+		}
+		if unsynced != "" {
+			return fmt.Errorf("%w: the file system on %s", errWritten, unsynced)
 		}
 	}
 	return nil
@@ -57,9 +72,9 @@ func (r *run) lower() {
 		if d.written == nil {
 			continue
 		}
-		if where, sure := r.conf.Raw(d.src, d.written); sure {
+		if s := r.conf.Raw(d.src, d.written); s.Sure {
 			r.frozen.Consistency = format.Crash
-			r.frozen.Why = where + " is written to by something else than a mounted file system, which was not asked to get its data in order"
+			r.frozen.Why = s.Where + " is written to by something else than a mounted file system, which was not asked to get its data in order"
 			return
 		}
 	}

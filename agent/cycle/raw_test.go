@@ -29,17 +29,23 @@ func TestRawWriters(t *testing.T) {
 	w := newWorld(t)
 	tracker := &liveTracker{}
 	d := &liveDisk{id: "a", data: content(rand.New(rand.NewPCG(25, 26)), 4<<20), t: tracker}
-	const half = 2 << 20
-	raw := func(s source.Source, written *track.Marks) (string, bool) {
-		_, _, err := written.Next(half)
-		return map[bool]string{true: "a2"}[err == nil], err == nil
+	const half, esp = 2 << 20, 3 << 20
+	raw := func(s source.Source, written *track.Marks) cycle.Stray {
+		var stray cycle.Stray
+		if start, _, err := written.Next(half); err == nil && start < esp {
+			stray.Where, stray.Sure = "a2", true
+		}
+		if _, _, err := written.Next(esp); err == nil {
+			stray.Unsynced = "a3"
+		}
+		return stray
 	}
 	for _, step := range []struct {
-		name                    string
-		before, during, freezes int   // where something is written: before the freezes, and in so many of them
-		at                      int64 // where
-		want                    format.Consistency
-		tries                   int
+		name                 string
+		before, late, during int   // when something is written: before all is prepared, as so many freezes begin, and in so many of them
+		at                   int64 // where
+		want                 format.Consistency
+		tries                int
 	}{
 		{name: "first", want: format.Filesystem, tries: 1},
 		{name: "file system", before: 1, during: 9, at: half / 2, want: format.Filesystem, tries: 1},
@@ -48,6 +54,10 @@ func TestRawWriters(t *testing.T) {
 		{name: "raw once", during: 1, at: half + grain, want: format.Crash, tries: 2},
 		{name: "raw always", during: 99, at: half, want: format.Fuzzy, tries: 4},
 		{name: "what was written last", want: format.Crash, tries: 1},
+		{name: "synced before", before: 1, at: esp, want: format.Filesystem, tries: 1},
+		{name: "not synced", late: 1, at: esp, want: format.Filesystem, tries: 2},
+		{name: "after the sync", during: 1, at: esp, want: format.Filesystem, tries: 2},
+		{name: "never synced", late: 99, at: esp, want: format.Fuzzy, tries: 4},
 		{name: "nobody again", want: format.Filesystem, tries: 1},
 	} {
 		tries := 0
@@ -56,6 +66,9 @@ func TestRawWriters(t *testing.T) {
 		conf.Tracker, conf.Raw = tracker, raw
 		conf.Freeze = func(ctx context.Context, ahead func(context.Context) error, inside func(context.Context, bool) error) (*cycle.Frozen, error) {
 			tries++
+			if tries <= step.late {
+				d.write([]byte("written late"), step.at)
+			}
 			d.mu.Lock()
 			frozen = append([]byte(nil), d.data...)
 			if tries <= step.during { // it reaches the disk after this is read
@@ -80,7 +93,7 @@ func TestRawWriters(t *testing.T) {
 		if res.Consistency != step.want || tries != step.tries {
 			t.Errorf("%s: %s after %d tries, want %s after %d: %q", step.name, res.Consistency, tries, step.want, step.tries, res.Why)
 		}
-		if step.want != format.Filesystem && !strings.Contains(strings.Join(res.Why, " "), "a2") {
+		if step.want != format.Filesystem && !strings.Contains(strings.Join(res.Why, " "), map[bool]string{true: "a3", false: "a2"}[step.at >= esp]) {
 			t.Errorf("%s: nothing says where: %q", step.name, res.Why)
 		}
 		if step.want != format.Fuzzy {

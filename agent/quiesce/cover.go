@@ -28,6 +28,7 @@ const (
 	frozen user = iota // nothing but file systems that are to be frozen, and swap, whose content nobody asks for later
 	mixed              // it holds up other devices, some of which are something else; or it is between partitions
 	raw                // it is in nobody's hands that is known here
+	synced             // a file system that is synced, and cannot be frozen
 )
 
 // Covers looks at disks, by path, on which mounts are to be frozen.
@@ -36,12 +37,12 @@ func Covers(disks []string, mounts []Mount) (map[string]*Cover, error) {
 }
 
 // Unfrozen says where marks are that no frozen file system accounts for; "" is nowhere. sure: that is on a partition or disk which nothing holds but
-// who wrote there.
-func (c *Cover) Unfrozen(written *track.Marks) (where string, sure bool) {
+// who wrote there. unsynced is a file system with marks that can only be synced.
+func (c *Cover) Unfrozen(written *track.Marks) (where string, sure bool, unsynced string) {
 	for off := int64(0); ; {
 		start, end, err := written.Next(off)
 		if err != nil { // io.EOF
-			return where, sure
+			return where, sure, unsynced
 		}
 		off = end
 		for _, p := range c.parts {
@@ -49,11 +50,14 @@ func (c *Cover) Unfrozen(written *track.Marks) (where string, sure bool) {
 			if p.user == frozen || from >= to {
 				continue
 			}
-			// A mark at the edge may be the neighbour's.
-			if p.user == raw && to-from >= written.Grain() {
-				return p.name, true
+			switch {
+			case p.user == synced:
+				unsynced = p.name
+			case sure:
+			default:
+				// A mark at the edge may be the neighbour's.
+				where, sure = p.name, p.user == raw && to-from >= written.Grain()
 			}
-			where = p.name
 		}
 	}
 }
@@ -63,21 +67,25 @@ func (h host) covers(disks []string, mounts []Mount) (map[string]*Cover, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find who writes to disks: %w", err)
 	}
-	points := map[string]bool{}
+	points := map[string]user{}
 	for _, m := range mounts {
-		points[m.Point] = true
+		points[m.Point] = frozen
+		if m.Synced {
+			points[m.Point] = synced
+		}
 	}
-	held := map[string]bool{}
+	held := map[string]user{}
 	for _, m := range all {
-		if !points[m.open] {
+		by, ok := points[m.open]
+		if !ok {
 			continue
 		}
 		for _, d := range m.devices {
-			held[d] = true
+			held[d] = by
 		}
 	}
 	for _, d := range h.swaps() {
-		held[d] = true
+		held[d] = frozen
 	}
 	out := map[string]*Cover{}
 	for _, path := range disks {
@@ -105,8 +113,8 @@ func (h host) swaps() (devices []string) {
 
 const sector = 512 // of sysfs
 
-// cover looks at one disk. held are the devices of what is frozen.
-func (h host) cover(path string, held map[string]bool) (*Cover, error) {
+// cover looks at one disk. held are the devices of what is frozen or synced.
+func (h host) cover(path string, held map[string]user) (*Cover, error) {
 	n, err := number(path)
 	if err != nil {
 		return nil, err
@@ -166,9 +174,9 @@ func between(parts []part, whole part) (gaps []part) {
 }
 
 // user looks who writes to a device, through what lies on it.
-func (h host) user(device string, held map[string]bool, level int) user {
-	if held[device] {
-		return frozen
+func (h host) user(device string, held map[string]user, level int) user {
+	if by, ok := held[device]; ok {
+		return by
 	}
 	holders, _ := os.ReadDir(filepath.Join(h.sys, "dev/block", device, "holders"))
 	if len(holders) == 0 {

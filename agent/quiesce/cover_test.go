@@ -72,15 +72,29 @@ func TestCovers(t *testing.T) {
 	} {
 		m := track.NewMarks(64<<20, 4096)
 		m.Add(c.off, c.n)
-		if where, sure := c.cover.Unfrozen(m); where != c.where || sure != c.sure {
+		if where, sure, _ := c.cover.Unfrozen(m); where != c.where || sure != c.sure {
 			t.Errorf("%s: %q, %v", c.otherwise, where, sure)
 		}
+	}
+	// One that can only be synced.
+	cannot, err := Covers([]string{dev}, []Mount{{Point: mounts[0].Point, Synced: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := track.NewMarks(64<<20, 4096)
+	written.Add(5<<20, 4096)
+	if where, sure, unsynced := cannot[dev].Unfrozen(written); where != "" || sure || unsynced != name+"p1" {
+		t.Errorf("synced: %q, %v, %q", where, sure, unsynced)
+	}
+	written.Add(40<<20, 4096)
+	if where, sure, unsynced := cannot[dev].Unfrozen(written); where != name+"p2" || !sure || unsynced != name+"p1" {
+		t.Errorf("synced, and the second partition: %q, %v, %q", where, sure, unsynced)
 	}
 	// A mark of 64 KiB over an edge may be of either side.
 	m := track.NewMarks(64<<20, 64<<10)
 	m.Add(32<<20, 1)
 	odd := &Cover{parts: []part{{"a", 0, 32<<20 + 512, frozen}, {"b", 32<<20 + 512, 64 << 20, raw}}}
-	if where, sure := odd.Unfrozen(m); where != "b" || sure {
+	if where, sure, _ := odd.Unfrozen(m); where != "b" || sure {
 		t.Errorf("an edge: %q, %v", where, sure)
 	}
 }
@@ -103,9 +117,9 @@ func TestUser(t *testing.T) {
 		held []string
 		want user
 	}{{nil, mixed}, {[]string{"253:0"}, mixed}, {[]string{"253:0", "253:1"}, frozen}} {
-		held := map[string]bool{}
+		held := map[string]user{}
 		for _, d := range c.held {
-			held[d] = true
+			held[d] = frozen
 		}
 		for _, member := range []string{"8:1", "8:17"} {
 			if got := h.user(member, held, 0); got != c.want {

@@ -45,6 +45,7 @@ type Mount struct {
 	Point   string // a directory on it
 	FSType  string
 	Devices []string // major:minor of the block devices that it is mounted from, as Targets found them
+	Synced  bool     // it cannot be frozen: it is synced before, and inside must prove that nothing was written to it since, the sync included
 }
 
 // Plan says what to freeze. A file system that lies on another (through a loop device) stands before it.
@@ -66,6 +67,7 @@ type Frozen struct {
 	Mount Mount
 	For   time.Duration // from its freeze call to the return of its thaw call: writers were blocked no longer
 	start time.Time
+	file  *os.File
 }
 
 // Report says what happened. Level is the highest consistency that may be claimed.
@@ -195,7 +197,7 @@ func (r *Report) judge(plan *Plan, hooked bool) {
 	case hooked:
 		r.Why = append(r.Why, "the directory of hooks is empty")
 	}
-	if len(plan.Mounts) == 0 && !plan.Suspends {
+	if !plan.Suspends && !slices.ContainsFunc(plan.Mounts, func(m Mount) bool { return !m.Synced }) {
 		r.lower(format.Crash, "no file system was frozen")
 	}
 	for _, why := range plan.NotFrozen {
@@ -217,7 +219,7 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		began := time.Now()
 		for i := len(rep.Frozen) - 1; i >= 0; i-- {
 			f := &rep.Frozen[i]
-			if terr := thaw(files[i]); terr != nil {
+			if terr := thaw(f.file); terr != nil {
 				err = errors.Join(err, fmt.Errorf("thaw %s: %w", f.Mount.Point, terr))
 			}
 			f.For = time.Since(f.start)
@@ -225,6 +227,9 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		rep.For, rep.Thawing = time.Since(start), time.Since(began)
 	}()
 	for i, m := range plan.Mounts {
+		if m.Synced {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("freeze %s: %w", m.Point, err)
 		}
@@ -235,7 +240,7 @@ func (q *Quiescer) hold(ctx context.Context, plan Plan, files []*os.File, wd *wa
 		if err := freeze(files[i]); err != nil {
 			return errors.Join(fmt.Errorf("freeze %s: %w", m.Point, err), wd.send('u', byte(i)))
 		}
-		rep.Frozen = append(rep.Frozen, Frozen{Mount: m, start: began})
+		rep.Frozen = append(rep.Frozen, Frozen{Mount: m, start: began, file: files[i]})
 	}
 	rep.Freezing = time.Since(start)
 	if err := inside(ctx); err != nil {

@@ -20,7 +20,8 @@ type host struct{ sys, proc string }
 
 // Targets finds the file systems that lie on disks, directly, on partitions, or through device mapper, md and loop devices, in the
 // order in which to freeze them: a file system on a loop device before the one that holds its file. Each is named once, also if it is
-// mounted many times or in another mount namespace. notFrozen says of those that are written to and cannot be frozen why.
+// mounted many times or in another mount namespace. Behind them are those that can only be synced. notFrozen says of others that are written to and cannot be
+// frozen why.
 func Targets(disks []string) (mounts []Mount, notFrozen []string, err error) {
 	return host{sys: "/sys", proc: "/proc"}.targets(disks)
 }
@@ -54,13 +55,19 @@ func (h host) targets(disks []string) (mounts []Mount, notFrozen []string, err e
 		if m.readOnly || !slices.ContainsFunc(on, func(d string) bool { return ours[d] }) {
 			continue
 		}
-		if !canFreeze[m.fstype] {
+		synced := canSync[m.fstype] && h.direct(m.devices, ours)
+		if !synced && !canFreeze[m.fstype] {
 			notFrozen = append(notFrozen, fmt.Sprintf("%s on %s cannot be frozen", m.fstype, m.point))
 			continue
 		}
-		found = append(found, target{Mount{Point: m.open, FSType: m.fstype, Devices: m.devices}, depth})
+		found = append(found, target{Mount{Point: m.open, FSType: m.fstype, Devices: m.devices, Synced: synced}, depth})
 	}
-	slices.SortStableFunc(found, func(a, b target) int { return cmp.Compare(b.depth, a.depth) })
+	slices.SortStableFunc(found, func(a, b target) int {
+		if a.Synced != b.Synced {
+			return map[bool]int{true: 1, false: -1}[a.Synced]
+		}
+		return cmp.Compare(b.depth, a.depth)
+	})
 	for _, t := range found {
 		mounts = append(mounts, t.Mount)
 	}
@@ -70,6 +77,26 @@ func (h host) targets(disks []string) (mounts []Mount, notFrozen []string, err e
 // canFreeze are the file systems of fs/*/super.c with a freeze_fs or freeze_super operation.
 var canFreeze = map[string]bool{"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "jfs": true, "nilfs2": true, "gfs2": true,
 	"bcachefs": true}
+
+// canSync are file systems without a log, which cannot be frozen: what is on the disk is whole once all was written back, until something more is written. The
+// EFI system partition is one.
+var canSync = map[string]bool{"vfat": true, "msdos": true}
+
+// direct reports whether a file system is on one of the disks itself, or on a partition of it.
+func (h host) direct(devices []string, ours map[string]bool) bool {
+	if len(devices) != 1 {
+		return false
+	}
+	if ours[devices[0]] {
+		return true
+	}
+	dir := filepath.Join(h.sys, "dev/block", devices[0])
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err != nil {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	return err == nil && ours[readLine(filepath.Join(filepath.Dir(real), "dev"))]
+}
 
 // pooled are file systems whose source may name a pool, of which it is not known here on what disks it is.
 var pooled = map[string]bool{"zfs": true, "bcachefs": true}

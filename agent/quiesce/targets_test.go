@@ -122,6 +122,25 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// TestSynced: the file system of an EFI partition comes last, and is only synced; on a device that is no part of the disks it is one that cannot be frozen.
+func TestSynced(t *testing.T) {
+	dev := partitioned(t)
+	first, second := numberOf(t, dev+"p1"), numberOf(t, dev+"p2")
+	proc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(proc, "self"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	table := "30 1 " + first + " / /boot/efi rw,relatime shared:1 - vfat " + dev + "p1 rw\n" +
+		"31 1 " + second + " / / rw,relatime shared:1 - ext4 " + dev + "p2 rw\n"
+	if err := os.WriteFile(filepath.Join(proc, "self/mountinfo"), []byte(table), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mounts, not, err := host{sys: "/sys", proc: proc}.targets([]string{dev})
+	if err != nil || len(not) > 0 || len(mounts) != 2 || mounts[0].Point != "/" || mounts[0].Synced || mounts[1].Point != "/boot/efi" || !mounts[1].Synced {
+		t.Errorf("%+v, %v, %v", mounts, not, err)
+	}
+}
+
 // TestPooled: a file system of which it is not known on what disks it is counts as one that cannot be frozen.
 func TestPooled(t *testing.T) {
 	roottest.Need(t, "a block device")

@@ -22,8 +22,6 @@ func TestStoryBIOS(t *testing.T) {
 	roottest.Need(t, "making and mounting disk images")
 	s := startSource(t, ifupdown, vm.BIOS)
 	points := []restpoint{s.sync()}
-	// The ESP has the one file system that cannot be frozen.
-	s.Shell(limit(t), "umount /boot/efi")
 	points = append(points, s.sync())
 
 	s.unconverted(points[1])

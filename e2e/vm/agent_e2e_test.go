@@ -51,7 +51,7 @@ func replicate(t *testing.T, recipe Recipe) {
 	})
 	syncMachine(t, l)
 	// Again: by what was written only, under a writer. The ESP's file system is the one that cannot be frozen.
-	m.Shell(limit(t), `umount /boot/efi; echo 'and more' >>/root/marker
+	m.Shell(limit(t), `echo 'and more' >>/root/marker; echo 'on the ESP' >/boot/efi/marker
 systemd-run --quiet --unit=writer sh -c 'n=0; while :; do n=$((n+1)); echo $n >>/root/journal; sync -d /root/journal; dd if=/dev/urandom of=/root/noise bs=64k count=4 status=none; done'`)
 	p := syncMachine(t, l)
 	if p.Consistency != "filesystem" || p.Disks[0].Tracker != "ebpf" {
@@ -80,7 +80,7 @@ systemd-run --quiet --unit=writer sh -c 'n=0; while :; do n=$((n+1)); echo $n >>
 		t.Error(err)
 	}
 	ctx = limit(t)
-	if out := target.Shell(ctx, "cat /root/marker"); out != "from the source\nand more\n" {
+	if out := target.Shell(ctx, "cat /root/marker /boot/efi/marker"); out != "from the source\nand more\non the ESP\n" {
 		t.Errorf("the copy's marker is %q", out)
 	}
 	checks := target.Shell(ctx, "journalctl -b --no-pager -t systemd-fsck; dmesg | grep EXT4-fs")
