@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e story lint fmt bench bench-replication bench-live demo fuzz clean
+.PHONY: help build test e2e story lint openapi fmt bench bench-replication bench-live demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run
 story: build ## servers that are moved while they serve, in QEMU (root; E2E_FLAGS='-run TestCopyBIOS' for a part)
 	scripts/setup e2e
 	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/story
+
+openapi: ## master/api/openapi.json from the Go types (a test says when it is out of date)
+	OPENMIGRATE_UPDATE=1 go test -count=1 ./master/api -run TestDocumentIsUpToDate
 
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint

@@ -64,8 +64,11 @@ func newMaster(t *testing.T) *master {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := api.NewHandler(api.Deps{Catalog: m.Catalog, Identity: m.registry, CA: authority, Project: catalog.DefaultProject, URL: m.url,
+	h, err := api.NewHandler(api.Deps{Catalog: m.Catalog, Identity: m.registry, CA: authority, URL: m.url,
 		Version: "test", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := &http.Server{Handler: m.watch(h), TLSConfig: api.TLSConfig(authority, []string{"127.0.0.1"}), ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	served := make(chan error, 1)

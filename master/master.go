@@ -32,6 +32,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/keyring"
 	"github.com/openmigrate/openmigrate/master/launch"
+	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/boltstore"
 	"github.com/openmigrate/openmigrate/providers"
@@ -75,6 +76,8 @@ type Master struct {
 	Audit      *audit.Log
 	Launches   *launch.Service
 	operations *operations
+	outbox     *outbox.Outbox
+	handler    *api.Handler
 	listener   net.Listener
 	names      []string
 	server     *http.Server
@@ -97,9 +100,12 @@ func Open(ctx context.Context, conf Config) (_ *Master, err error) {
 	if err := os.MkdirAll(m.conf.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if m.db, err = boltstore.Open(m.path("master.db"), nil); err != nil {
+	db, err := boltstore.Open(m.path("master.db"), nil)
+	if err != nil {
 		return nil, err
 	}
+	m.outbox = outbox.New(uint64(clock.Real{}.Now().UnixMicro()))
+	m.db = outbox.Watch(db, func(events []outbox.Event) { m.outbox.Publish(events...) })
 	if m.ca, err = ca.Open(m.path("ca"), clock.Real{}); err != nil {
 		return nil, err
 	}
@@ -191,12 +197,15 @@ func (m *Master) listen(ctx context.Context) error {
 	if err := m.openLaunches(ctx); err != nil {
 		return err
 	}
-	handler := api.NewHandler(api.Deps{
-		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, Project: catalog.DefaultProject,
+	m.handler, err = api.NewHandler(api.Deps{
+		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox,
 		URL: m.URL(), Version: version.String(), Log: m.log,
 	})
+	if err != nil {
+		return err
+	}
 	m.server = &http.Server{
-		Handler: handler, TLSConfig: api.TLSConfig(m.ca, m.names), ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+		Handler: m.handler, TLSConfig: api.TLSConfig(m.ca, m.names), ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
@@ -260,6 +269,7 @@ func (m *Master) Run(ctx context.Context) error {
 	select {
 	case err = <-served:
 	case <-ctx.Done():
+		m.handler.Stop()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
 		if m.server.Shutdown(grace) != nil { // long polls do not end by themselves
 			err = m.server.Close()
@@ -271,6 +281,7 @@ func (m *Master) Run(ctx context.Context) error {
 	}
 	stop()
 	ticked.Wait()
+	m.handler.Close()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
@@ -309,6 +320,12 @@ func (m *Master) HasRecoveryKey() bool { return m.ring.HasRecovery() }
 func (m *Master) Close() {
 	if m.listener != nil {
 		_ = m.listener.Close() // Run has closed it already
+	}
+	if m.handler != nil {
+		m.handler.Close()
+	}
+	if m.outbox != nil {
+		m.outbox.Close()
 	}
 	if m.bucket != nil {
 		m.bucket.close()

@@ -31,15 +31,21 @@ func progress(to func(wire.Progress)) gc.Progress {
 }
 
 // Stats is what staging holds, and whether its keys are saved.
-func (o *operations) Stats(ctx context.Context) (any, error) {
+func (o *operations) Stats(ctx context.Context) (wire.StagingStats, error) {
 	s, err := o.gc.Stats(ctx)
 	if err != nil {
-		return nil, err
+		return wire.StagingStats{}, err
 	}
-	return struct {
-		gc.StatsReport
-		RecoveryKey bool `json:"recovery_key"` // an offline key can open the project's keys
-	}{s, o.ring.HasRecovery()}, nil
+	packs := make(map[string]wire.Amount, len(s.Packs))
+	for state, a := range s.Packs {
+		packs[state] = wire.Amount(a)
+	}
+	return wire.StagingStats{
+		Objects: s.Objects, Bytes: s.Bytes, Machines: s.Machines, Restpoints: wire.Amount(s.Restpoints), RestpointsDamaged: s.RestpointsDamaged,
+		Logical: s.Logical, Packs: packs, Chunks: wire.Amount(s.Chunks), ChunkStored: s.ChunkStored, Nodes: wire.Amount(s.Nodes),
+		Patches: wire.Amount(s.Patches), Copies: wire.Amount(s.Copies), Damaged: wire.Amount(s.Damaged), DedupRatio: s.DedupRatio,
+		CompressionRatio: s.CompressionRatio, ProvenShare: s.ProvenShare, RecoveryKey: o.ring.HasRecovery(), Counted: clock.Real{}.Now(),
+	}, nil
 }
 
 // Check compares the index with the bucket.

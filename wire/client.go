@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -47,9 +47,6 @@ type Client struct {
 
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 256 << 20
-
-// maxLine bounds one line of a Stream, in bytes: a report names what is damaged.
-const maxLine = 16 << 20
 
 // NewClient makes a client; it connects at the first request.
 func NewClient(o ClientOptions) (*Client, error) {
@@ -108,6 +105,11 @@ func verifyPinned(s tls.ConnectionState, pin [32]byte, host string) error {
 // Do sends in as JSON (nil: no body) and decodes the answer into out (nil: none). It returns the status of a good answer. An error is
 // a *Problem, ErrUnreachable, ErrUntrusted, or the context's.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) (int, error) {
+	return c.DoWith(ctx, method, path, nil, in, out)
+}
+
+// DoWith is Do with further headers.
+func (c *Client) DoWith(ctx context.Context, method, path string, header http.Header, in, out any) (int, error) {
 	var body []byte
 	if in != nil {
 		var err error
@@ -115,7 +117,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) (int,
 			return 0, fmt.Errorf("encode request: %w", err)
 		}
 	}
-	status, answer, err := c.send(ctx, method, path, "application/json", body)
+	status, answer, err := c.send(ctx, method, path, "application/json", header, body)
 	if err != nil {
 		return status, err
 	}
@@ -129,18 +131,18 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) (int,
 
 // Binary posts bytes and returns bytes.
 func (c *Client) Binary(ctx context.Context, path string, body []byte) ([]byte, error) {
-	_, answer, err := c.send(ctx, http.MethodPost, path, "application/octet-stream", body)
+	_, answer, err := c.send(ctx, http.MethodPost, path, "application/octet-stream", nil, body)
 	return answer, err
 }
 
 // Fetch gets the bytes at path.
 func (c *Client) Fetch(ctx context.Context, path string) ([]byte, error) {
-	_, answer, err := c.send(ctx, http.MethodGet, path, "", nil)
+	_, answer, err := c.send(ctx, http.MethodGet, path, "", nil, nil)
 	return answer, err
 }
 
-func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
-	res, err := c.open(ctx, method, path, contentType, body)
+func (c *Client) send(ctx context.Context, method, path, contentType string, header http.Header, body []byte) (int, []byte, error) {
+	res, err := c.open(ctx, method, path, contentType, header, body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -157,33 +159,6 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 	return res.StatusCode, nil, problemIn(answer, res.StatusCode, method, path)
 }
 
-// Stream posts nothing to path and calls fn with each line of the answer while it is being written. The line is valid during the call.
-func (c *Client) Stream(ctx context.Context, path string, fn func(line []byte) error) error {
-	res, err := c.open(ctx, http.MethodPost, path, "", nil)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= 300 {
-		answer, err := io.ReadAll(io.LimitReader(res.Body, MaxJSON))
-		if err != nil {
-			return c.lost(ctx, err)
-		}
-		return problemIn(answer, res.StatusCode, http.MethodPost, path)
-	}
-	lines := bufio.NewScanner(res.Body)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		if err := fn(lines.Bytes()); err != nil {
-			return err
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return c.lost(ctx, err)
-	}
-	return nil
-}
-
 func problemIn(answer []byte, status int, method, path string) *Problem {
 	p := &Problem{}
 	if json.Unmarshal(answer, p) != nil || p.Code == "" {
@@ -194,11 +169,12 @@ func problemIn(answer []byte, status int, method, path string) *Problem {
 }
 
 // open sends a request and returns the answer, whatever its status. The caller closes its body.
-func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
+func (c *Client) open(ctx context.Context, method, path, contentType string, header http.Header, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 )
@@ -107,29 +106,6 @@ func TestClientErrors(t *testing.T) {
 	}
 	if err := do("/proxy"); !errors.As(err, &p) || p.Status != http.StatusBadGateway {
 		t.Errorf("error that is not a problem: %v", err)
-	}
-	if err := c.Stream(t.Context(), "/problem", func([]byte) error { return nil }); !HasCode(err, CodeBusy) {
-		t.Errorf("stream: %v", err)
-	}
-}
-
-func TestStreamIsBounded(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("one\ntwo\n"))
-		for line := strings.Repeat("x", 1<<20); ; {
-			if _, err := w.Write([]byte(line)); err != nil {
-				return
-			}
-		}
-	})
-	var lines []string
-	err := c.Stream(t.Context(), "/", func(line []byte) error { lines = append(lines, string(line)); return nil })
-	if err == nil || strings.Join(lines, " ") != "one two" {
-		t.Errorf("%d lines, %v", len(lines), err)
-	}
-	stop := errors.New("stop")
-	if err := c.Stream(t.Context(), "/", func([]byte) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// Paths of launches and providers; the role in parentheses is the least that may call it.
+// Paths of launches and providers, beside those of operator.go.
 const (
-	PathLaunches         = "/api/v1/launches"                    // GET ?machine=M (viewer) → []LaunchInfo, newest first; POST LaunchRequest (operator) → LaunchInfo
-	PathLaunch           = PathLaunches + "/{launch}"            // GET (viewer) → LaunchInfo
-	PathLaunchRevert     = PathLaunch + "/revert"                // POST (operator) → LaunchInfo
-	PathLaunchFinalize   = PathLaunch + "/finalize"              // POST (operator) → LaunchInfo
-	PathLaunchConsole    = PathLaunch + "/console"               // GET (viewer) → text/plain: the last 64 KiB, live while the machine runs
-	PathLaunchScreenshot = PathLaunch + "/screenshot"            // GET (viewer) → image/png: the last that was taken
-	PathMachineTemplate  = PathMachine + "/launch-template"      // GET (viewer) → LaunchTemplate; PUT LaunchTemplate (operator)
-	PathProviders        = "/api/v1/providers"                   // GET (viewer) → []ProviderInfo
-	PathProviderCheck    = PathProviders + "/{provider}/check"   // POST (admin) → lines of StagingLine; the report is a ProviderCheck
-	PathProviderOrphans  = PathProviders + "/{provider}/orphans" // GET (viewer) → []Orphan; DELETE (admin) → []Orphan that were removed
+	PathLaunches         = PathAPI + "/launches"
+	PathLaunch           = PathLaunches + "/{launch}"
+	PathLaunchRevert     = PathLaunch + "/revert"
+	PathLaunchFinalize   = PathLaunch + "/finalize"
+	PathLaunchConsole    = PathLaunch + "/console"    // the last 64 KiB, live while the machine runs
+	PathLaunchScreenshot = PathLaunch + "/screenshot" // the last that was taken
+	PathMachineTemplate  = PathMachine + "/launch-template"
+	PathProviders        = PathAPI + "/providers"
+	PathProvider         = PathProviders + "/{provider}"
+	PathProviderCheck    = PathProvider + "/check"
+	PathProviderOrphans  = PathProvider + "/orphans"
 
 	PathCallHome = "/copy/v1/call-home" // POST CallHome → 204; from a launched copy: the secret in the body, no client certificate
 )
@@ -155,6 +156,7 @@ type LaunchInfo struct {
 	Forecast    Duration         `json:"forecast"`         // how long it will take from its start, by the last launch of this machine; 0: there was none
 	Took        Duration         `json:"took"`             // from its start until it ran; 0: not yet
 	Screenshot  bool             `json:"screenshot"`       // there is one
+	Project     string           `json:"project"`
 }
 
 // LaunchStep is a state that a launch was in.

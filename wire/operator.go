@@ -7,43 +7,179 @@ import (
 	"github.com/openmigrate/openmigrate/staging/format"
 )
 
-// Paths of people's tools. Bearer tokens; the role in parentheses is the least that may call it.
+// Paths of people's tools; the OpenAPI document (PathOpenAPI) says what each takes and answers, and which role may call it.
 const (
-	PathWhoami       = "/api/v1/whoami"                    // GET (viewer) → Whoami
-	PathMachines     = "/api/v1/machines"                  // GET (viewer) → []MachineInfo
-	PathMachine      = PathMachines + "/{machine}"         // GET (viewer), PATCH MachinePolicy (operator), DELETE (operator); id or name
-	PathMachinePause = PathMachine + "/pause"              // POST (operator)
-	PathMachineGoOn  = PathMachine + "/resume"             // POST (operator)
-	PathMachineSync  = PathMachine + "/sync"               // POST (operator) → SyncInfo
-	PathSync         = PathMachineSync + "/{sync}"         // GET (viewer) → SyncInfo
-	PathRevoke       = PathMachine + "/revoke"             // POST (admin)
-	PathUnfreeze     = PathMachine + "/unfreeze"           // POST (admin)
-	PathRestpointsOf = PathMachine + "/restpoints"         // GET (viewer) → []RestpointInfo, newest first
-	PathRestpoint    = "/api/v1/restpoints/{restpoint...}" // GET (viewer) → RestpointInfo; id or M/latest
-	PathDiff         = "/api/v1/restpoint-diff"            // GET ?from=R1&to=R2 (viewer) → []DiskDiff
-	PathPin          = "/api/v1/restpoint/{restpoint}/pin" // POST, DELETE (operator)
-	PathRestpointRm  = "/api/v1/restpoint/{restpoint}"     // DELETE (operator)
-	PathJobs         = "/api/v1/jobs"                      // GET (viewer) → []JobInfo, POST JobRequest (operator) → JobInfo
-	PathJobInfo      = PathJobs + "/{job}"                 // GET (viewer), DELETE (operator): cancel
-	PathJobHold      = PathJobs + "/{job}/hold"            // POST (operator) → Job: the caller does an export itself
-	PathEnrolTokens  = "/api/v1/enrolment-tokens"          // GET, POST EnrolTokenRequest → EnrolTokenInfo (admin)
-	PathEnrolToken   = PathEnrolTokens + "/{token}"        // DELETE (admin)
-	PathTokens       = "/api/v1/tokens"                    // GET, POST TokenRequest → TokenInfo (admin)
-	PathToken        = PathTokens + "/{token}"             // DELETE (admin)
-	PathNodes        = "/api/v1/nodes"                     // GET (viewer) → []NodeInfo
-	PathNode         = PathNodes + "/{node}"               // GET (viewer) → NodeInfo
-	PathNodeRevoke   = PathNode + "/revoke"                // POST (admin)
-	PathStagingStats = "/api/v1/staging"                   // GET (viewer)
-	PathStagingRun   = "/api/v1/staging/{operation}"       // POST (admin): check, check-deep, gc, rebuild-index → lines of StagingLine
-	PathRecoveryKey  = "/api/v1/staging/recovery-key"      // POST (admin) → RecoveryKey
+	PathAPI     = "/api/v1"
+	PathOpenAPI = PathAPI + "/openapi.json" // for anybody
+	PathDocs    = PathAPI + "/docs"         // the same for people to read, for anybody
+	PathEvents  = PathAPI + "/events"       // server-sent events
+
+	PathWhoami   = PathAPI + "/whoami"
+	PathProjects = PathAPI + "/projects"
+	PathProject  = PathProjects + "/{project}"
+
+	PathMachines        = PathAPI + "/machines"
+	PathMachine         = PathMachines + "/{machine}" // id or name
+	PathMachinePause    = PathMachine + "/pause"
+	PathMachineGoOn     = PathMachine + "/resume"
+	PathMachineSync     = PathMachine + "/sync"
+	PathSync            = PathMachineSync + "/{sync}"
+	PathRevoke          = PathMachine + "/revoke"
+	PathUnfreeze        = PathMachine + "/unfreeze"
+	PathMachineDisks    = PathMachine + "/disks"
+	PathMachineSessions = PathMachine + "/sessions"
+	PathRestpointsOf    = PathMachine + "/restpoints"
+	PathRestpointLatest = PathRestpointsOf + "/latest"
+	PathSession         = PathAPI + "/sessions/{session}"
+
+	PathRestpoint     = PathAPI + "/restpoints/{restpoint}"
+	PathDiff          = PathRestpoint + "/diff"
+	PathPin           = PathRestpoint + "/pin"
+	PathRestpointFile = PathRestpoint + "/disks/{disk}/files"    // list
+	PathRestpointGet  = PathRestpoint + "/disks/{disk}/download" // one file
+
+	PathJobs      = PathAPI + "/jobs"
+	PathJobInfo   = PathJobs + "/{job}"
+	PathJobCancel = PathJobInfo + "/cancel"
+	PathJobHold   = PathJobInfo + "/hold" // the caller does an export itself
+
+	PathEnrolTokens = PathAPI + "/enrolment-tokens"
+	PathEnrolToken  = PathEnrolTokens + "/{token}"
+	PathTokens      = PathAPI + "/tokens"
+	PathToken       = PathTokens + "/{token}"
+
+	PathNodes      = PathAPI + "/nodes"
+	PathNode       = PathNodes + "/{node}"
+	PathNodeRevoke = PathNode + "/revoke"
+
+	PathStaging         = PathAPI + "/staging"
+	PathStagingRun      = PathStaging + "/{action}" // check, check-deep, gc, rebuild-index
+	PathRecoveryKey     = PathStaging + "/recovery-key"
+	PathOperations      = PathAPI + "/operations" // what runs long, and what became of it
+	PathOperation       = PathOperations + "/{operation}"
+	PathOperationCancel = PathOperation + "/cancel"
 )
+
+// Limits of people's requests.
+const (
+	MaxPage    = 500 // items of a page
+	DiffParts  = 512 // of DiskDiff.Map, at most
+	MaxGroup   = 63  // bytes of a group's name, and of a tag
+	MaxTags    = 32  // of a machine
+	MaxKeyText = 200 // bytes of an idempotency key
+)
+
+// Headers of people's requests.
+const (
+	HeaderIdempotencyKey = "Idempotency-Key" // on what makes something: the same request with the same key makes it once
+	HeaderReplayed       = "Idempotency-Replayed"
+	HeaderProject        = "OpenMigrate-Project" // that a request is about; the query parameter project does the same
+)
+
+// Page is a part of a list. NextCursor is empty on the last one.
+type Page[T any] struct {
+	Items      []T    `json:"items"`
+	NextCursor string `json:"next_cursor,omitempty"`
+	Total      int    `json:"total"` // items on all pages
+}
+
+// ProjectInfo is a project as people see it.
+type ProjectInfo struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Created  time.Time `json:"created"`
+	Role     string    `json:"role"`     // of whoever asks
+	Machines int       `json:"machines"` // that are enrolled
+}
+
+// MachineChange is what a PATCH of a machine may change; a missing field stays as it is.
+type MachineChange struct {
+	MachinePolicy
+	Group *string   `json:"group,omitempty"`
+	Tags  *[]string `json:"tags,omitempty"` // replaces all
+}
+
+// DiskInfo is a disk of a machine, by its inventory and what its agent says of it.
+type DiskInfo struct {
+	ID             string `json:"id"`
+	Name           string `json:"name"`
+	Path           string `json:"path"`
+	Type           string `json:"type"`
+	Size           int64  `json:"size"`       // bytes
+	Replicated     bool   `json:"replicated"` // selected, by the agent or the policy
+	Tracker        string `json:"tracker,omitempty"`
+	TrackerWhy     string `json:"tracker_why,omitempty"` // why not a better one
+	Consistency    string `json:"consistency,omitempty"`
+	ConsistencyWhy string `json:"consistency_why,omitempty"` // why not a stronger one
+}
+
+// SessionInfo is a replication session as people see it.
+type SessionInfo struct {
+	ID        string    `json:"id"`
+	Machine   string    `json:"machine"` // id
+	State     string    `json:"state"`   // open, committing, done, failed, expired
+	Restpoint string    `json:"restpoint"`
+	Parent    string    `json:"parent,omitempty"`
+	Opened    time.Time `json:"opened"`
+	Ended     time.Time `json:"ended,omitzero"`
+	Progress  Progress  `json:"progress"`
+	Failure   *Failure  `json:"failure,omitempty"`
+}
+
+// FileInfo is a file on a disk of a restpoint. Names are the source's: whoever shows them takes care.
+type FileInfo struct {
+	Name     string    `json:"name"`
+	Type     string    `json:"type"` // file, folder, link, other
+	Mode     string    `json:"mode"` // as ls shows it
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	UID      uint32    `json:"uid"`
+	GID      uint32    `json:"gid"`
+	Link     string    `json:"link,omitempty"` // where a symbolic link points to
+}
+
+// States of an operation.
+const (
+	OperationRunning   = "running"
+	OperationDone      = "done"
+	OperationFailed    = "failed"
+	OperationCancelled = "cancelled"
+)
+
+// OperationInfo is something that takes long: staging is checked, garbage collected, a provider tried. It is remembered until the master ends, or for a
+// while.
+type OperationInfo struct {
+	ID       string          `json:"id"`
+	Kind     string          `json:"kind"` // staging-check, staging-check-deep, staging-gc, staging-rebuild-index, provider-check
+	Target   string          `json:"target,omitempty"`
+	State    string          `json:"state"` // running, done, failed, cancelled
+	By       string          `json:"by"`
+	Started  time.Time       `json:"started"`
+	Ended    time.Time       `json:"ended,omitzero"`
+	Progress *Progress       `json:"progress,omitempty"`
+	Lines    []string        `json:"lines"` // that it said so far
+	Report   json.RawMessage `json:"report,omitempty"`
+	Problem  *Problem        `json:"problem,omitempty"`
+}
+
+// ChangeEvent says that something changed; whoever shows it reads it again. It is the data of a server-sent event.
+type ChangeEvent struct {
+	Sequence uint64 `json:"sequence"`
+	Kind     string `json:"kind"`         // machine, restpoint, session, job, launch, node, token, enrolment-token, operation, project; gap: events were lost, read everything again
+	ID       string `json:"id,omitempty"` // empty: many of the kind
+	Machine  string `json:"machine,omitempty"`
+	Gone     bool   `json:"gone,omitempty"` // it was removed
+}
 
 // Whoami says who a token belongs to and what this master is.
 type Whoami struct {
-	Name    string `json:"name"`
-	Role    string `json:"role"`
-	Project string `json:"project"`
-	Version string `json:"version"`
+	Name    string    `json:"name"`
+	Role    string    `json:"role"`
+	Project string    `json:"project"`
+	Version string    `json:"version"` // of the master
+	Kind    string    `json:"kind"`    // token, user
+	ID      string    `json:"id"`
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // MachineInfo is a machine as people see it.
@@ -71,6 +207,11 @@ type MachineInfo struct {
 	Report        *Report       `json:"report,omitempty"` // a list of machines has no disks in it
 	Events        []Event       `json:"events,omitempty"`
 	Inventory     *Inventory    `json:"inventory,omitempty"`
+	Project       string        `json:"project"`
+	OS            string        `json:"os,omitempty"`
+	Group         string        `json:"group,omitempty"`
+	Tags          []string      `json:"tags,omitempty"`
+	Revision      string        `json:"revision"` // of what people set: the ETag of the machine
 }
 
 // RPOInfo says how far a machine's restpoints are behind its disks, as the master computes it from what the agent reports. Times are
@@ -132,9 +273,11 @@ type DiskDiff struct {
 	Disk    string `json:"disk"`
 	Name    string `json:"name"`
 	Size    int64  `json:"size"`
-	Change  string `json:"change"`
-	Chunks  int64  `json:"chunks"`
-	Changed int64  `json:"changed"`
+	Change  string `json:"change"`  // same, changed, added, removed, rechunked (other chunk size: not comparable, all counts)
+	Chunks  int64  `json:"chunks"`  // of the later that the earlier does not have at that place
+	Changed int64  `json:"changed"` // bytes of these
+	// Map divides the disk into DiffParts equal parts, fewer when it has fewer chunks: the bytes of each that changed.
+	Map []int64 `json:"map"`
 }
 
 // NodeInfo is a node as people see it.
@@ -198,9 +341,10 @@ type EnrolTokenInfo struct {
 
 // TokenRequest asks for an API token.
 type TokenRequest struct {
-	Name  string   `json:"name"`
-	Role  string   `json:"role"`
-	Valid Duration `json:"valid,omitempty"` // 0: never ends
+	Name   string   `json:"name"`
+	Role   string   `json:"role"`
+	Valid  Duration `json:"valid,omitempty"`  // 0: never ends
+	Scopes []string `json:"scopes,omitempty"` // tags of operations, TAG:read for what changes nothing; none: all that the role may
 }
 
 // TokenInfo is an API token. Token is its text, shown once, when it is made.
@@ -211,13 +355,37 @@ type TokenInfo struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 	Token   string    `json:"token,omitempty"`
+	Scopes  []string  `json:"scopes,omitempty"`
+	Owner   string    `json:"owner,omitempty"` // id of the user whose it is, and than whom it is worth no more
+	Used    time.Time `json:"used,omitzero"`   // last, to the hour
 }
 
-// StagingLine is one line of a long operation on staging: progress, and as the last one a report or a problem.
-type StagingLine struct {
-	Progress *Progress       `json:"progress,omitempty"`
-	Report   json.RawMessage `json:"report,omitempty"`
-	Problem  *Problem        `json:"problem,omitempty"`
+// Amount is a number of things and their bytes.
+type Amount struct {
+	Count int64 `json:"count"`
+	Bytes int64 `json:"bytes"`
+}
+
+// StagingStats counts what is in staging, as the catalog knows it.
+type StagingStats struct {
+	Objects           int64             `json:"objects"` // packs that are there or may be, restpoints, machines
+	Bytes             int64             `json:"bytes"`   // of packs and restpoints
+	Machines          int               `json:"machines"`
+	Restpoints        Amount            `json:"restpoints"`
+	RestpointsDamaged int               `json:"restpoints_damaged"`
+	Logical           int64             `json:"logical_bytes"`     // what all restpoints would take without deduplication and compression
+	Packs             map[string]Amount `json:"packs"`             // by state
+	Chunks            Amount            `json:"chunks"`            // different ones; bytes before compression
+	ChunkStored       int64             `json:"chunk_stored"`      // bytes that one copy of each takes
+	Nodes             Amount            `json:"nodes"`             // different tree nodes; bytes before compression
+	Patches           Amount            `json:"patches"`           // entries that are patches of other chunks; bytes as stored
+	Copies            Amount            `json:"copies"`            // further copies of ids that are there already; bytes as stored
+	Damaged           Amount            `json:"damaged"`           // entries that can not be read; bytes as stored
+	DedupRatio        float64           `json:"dedup_ratio"`       // logical bytes to those of chunks; 0 when there is nothing
+	CompressionRatio  float64           `json:"compression_ratio"` // bytes of chunks to those stored; 0 when there is nothing
+	ProvenShare       float64           `json:"proven_share"`      // of the bytes of live packs; 1 when there is nothing
+	RecoveryKey       bool              `json:"recovery_key"`      // an offline key can open the project's keys
+	Counted           time.Time         `json:"counted"`           // when
 }
 
 // RecoveryKey is the offline recovery key, shown once.

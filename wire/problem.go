@@ -44,6 +44,11 @@ const (
 	CodeUnavailable  = "unavailable"    // starting or stopping; try again
 	CodeProvider     = "provider"       // the provider refused or failed
 	CodeNewerVersion = "newer-version"  // written by a newer version
+	CodeChanged      = "changed"        // it is not any more what If-Match says
+	CodeNoMatch      = "match-required" // If-Match is needed
+	CodeKeyReused    = "key-reused"     // the idempotency key was used for another request
+	CodeUnsupported  = "unsupported"    // this master, or this provider, cannot do that
+	CodeCrossOrigin  = "cross-origin"   // a browser sent it for a page of another site
 )
 
 // Error makes a Problem an error.
@@ -57,6 +62,12 @@ func (p *Problem) Error() string {
 	}
 	return s
 }
+
+// GetStatus is its HTTP status.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType is that of a Problem, whatever that of other answers is.
+func (p *Problem) ContentType(string) string { return ProblemType }
 
 // NewProblem makes a problem with the title of its status.
 func NewProblem(status int, code, format string, args ...any) *Problem {

@@ -49,7 +49,11 @@ func stagingStats(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	report, err := retry(ctx, func() (json.RawMessage, error) { return m.StagingStats(ctx) })
+	stats, err := retry(ctx, func() (wire.StagingStats, error) { return m.StagingStats(ctx) })
+	if err != nil {
+		return err
+	}
+	report, err := json.Marshal(stats)
 	if err != nil {
 		return err
 	}

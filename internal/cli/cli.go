@@ -52,7 +52,7 @@ func Status(err error) int {
 			return ExitNotFound
 		case wire.CodeUnauthorized, wire.CodeForbidden, wire.CodeRevoked, wire.CodeFrozen, wire.CodeTokenExpired, wire.CodeTokenUsed:
 			return ExitNotAllowed
-		case wire.CodeConflict, wire.CodeBusy, wire.CodeFenced, wire.CodeStale:
+		case wire.CodeConflict, wire.CodeBusy, wire.CodeFenced, wire.CodeStale, wire.CodeChanged, wire.CodeKeyReused:
 			return ExitConflict
 		}
 	}

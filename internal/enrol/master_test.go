@@ -71,8 +71,11 @@ func newMaster(t *testing.T) *master {
 		t.Fatal(err)
 	}
 	m.url = "https://" + l.Addr().String()
-	h := api.NewHandler(api.Deps{Catalog: m.env.Catalog, Identity: m.registry, CA: m.ca, Project: catalog.DefaultProject, URL: m.url,
+	h, err := api.NewHandler(api.Deps{Catalog: m.env.Catalog, Identity: m.registry, CA: m.ca, URL: m.url,
 		Version: "test", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := &http.Server{Handler: m.between(h), TLSConfig: api.TLSConfig(m.ca, []string{"127.0.0.1"}), ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	served := make(chan error, 1)

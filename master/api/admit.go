@@ -31,14 +31,21 @@ func (s *server) admit(c *call, rt route) (done func(), err error) {
 		if !hasBearer {
 			return s.admitCertificate(c, ca.KindNode, false)
 		}
-		return func() {}, s.admitPerson(c, bearer, accounts.RoleOperator)
+		who, err := s.bearer(c.ctx, bearer, "")
+		if err != nil {
+			return nil, err
+		}
+		if err := who.Check(who.Project, accounts.RoleOperator, "jobs", true); err != nil {
+			return nil, err
+		}
+		ctx, done, err := s.Accounts.Admit(c.ctx, who.Principal)
+		if err != nil {
+			return nil, err
+		}
+		c.ctx, c.who = ctx, who
+		return done, nil
 	}
-	role := map[who]string{viewers: accounts.RoleViewer, operators: accounts.RoleOperator, admins: accounts.RoleAdmin}[rt.who]
-	if !hasBearer {
-		return nil, wire.NewProblem(http.StatusUnauthorized, wire.CodeUnauthorized, "a token is needed").
-			WithNext("set OPENMIGRATE_TOKEN, or run 'openmigrate login'")
-	}
-	return func() {}, s.admitPerson(c, bearer, role)
+	return nil, wire.NewProblem(http.StatusForbidden, wire.CodeForbidden, "nobody may call this") // no route is so
 }
 
 // enrolAnswer is how long enrolling may take, from when the request was read to when the answer was taken.
@@ -53,18 +60,6 @@ func (s *server) admitStranger(c *call, limit *addresses, what string) error {
 	c.answerWithin(enrolAnswer)
 	c.w.Header().Set("Retry-After", strconv.FormatFloat(math.Ceil(wait.Seconds()), 'f', 0, 64))
 	return wire.NewProblem(http.StatusTooManyRequests, wire.CodeUnavailable, "too many %s come from this address", what).WithNext("try again in a minute")
-}
-
-func (s *server) admitPerson(c *call, bearer, role string) error {
-	t, err := s.Accounts.Bearer(c.ctx, bearer)
-	if err != nil {
-		return err
-	}
-	if err := t.Check(t.Project, role, "", true); err != nil {
-		return err
-	}
-	c.tok = t
-	return nil
 }
 
 // admitCertificate takes an agent or node in: certificate, kind, deny-list, and generation.
@@ -93,7 +88,7 @@ func (s *server) admitCertificate(c *call, kind string, expired bool) (done func
 	return done, nil
 }
 
-// checkGeneration refuses a copy of an accounts. Hello itself brings the generation, and renewals may come before it.
+// checkGeneration refuses a copy of an identity. Hello itself brings the generation, and renewals may come before it.
 func (s *server) checkGeneration(c *call, renewal bool) error {
 	path := c.r.URL.Path
 	if renewal || path == wire.PathAgentHello || path == wire.PathNodeHello || path == wire.PathAgentRenew || path == wire.PathNodeRenew {

@@ -10,9 +10,9 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// routes is every operation of the master.
+// routes is every operation of agents, nodes and copies; those of people are in operator.go.
 func routes() []route {
-	r := []route{
+	return []route{
 		{"POST", wire.PathEnroll, anybody, wire.MaxJSON, (*server).enroll},
 		{"POST", wire.PathRenewExpired, renewers, 64 << 10, (*server).renew},
 
@@ -39,8 +39,9 @@ func routes() []route {
 		{"POST", wire.PathJobReport, holders, wire.MaxJSON, (*server).reportJob},
 		{"POST", wire.PathJobComplete, holders, wire.MaxJSON, (*server).completeJob},
 		{"POST", wire.PathJobFail, holders, wire.MaxJSON, (*server).failJob},
+
+		{"POST", wire.PathCallHome, anybody, 4 << 10, (*server).callHome},
 	}
-	return append(append(r, operatorRoutes()...), launchRoutes()...)
 }
 
 func (s *server) enroll(c *call) error {

@@ -19,20 +19,21 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
-	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
 // Staging is what operators may ask of the bucket and its index. Progress is called now and then.
 type Staging interface {
-	Stats(ctx context.Context) (any, error)
+	Stats(ctx context.Context) (wire.StagingStats, error)
 	Check(ctx context.Context, deep bool, progress func(wire.Progress)) (any, error)
 	Collect(ctx context.Context, progress func(wire.Progress)) (any, error)
 	Rebuild(ctx context.Context, progress func(wire.Progress)) (any, error)
@@ -50,7 +51,10 @@ type Deps struct {
 	CA       *ca.CA
 	Staging  Staging
 	Launches Launches
-	Project  string // of people's tokens and new machines
+	DB       store.Store // for what the API itself remembers: answers by idempotency key
+	Audit    Auditor     // nil: changes are only logged
+	Files    Files       // nil: files of restpoints are not read here
+	Events   *outbox.Outbox
 	URL      string // under which agents reach this master; goes into tokens
 	Version  string
 	Log      *slog.Logger
@@ -60,6 +64,15 @@ type Deps struct {
 type server struct {
 	Deps
 	enrolling, calling *addresses // those who enrol, and copies that call home
+	runs               runs
+	keys               keeper
+	streams            *streams
+	stopping           chan struct{} // closed when the master stops
+	document           []byte
+
+	counting  sync.Mutex
+	counted   *wire.StagingStats // guarded by counting; nil: not yet
+	countedAt time.Time          // guarded by counting
 }
 
 // who may call a route.
@@ -89,16 +102,16 @@ type call struct {
 	ctx context.Context
 	w   http.ResponseWriter
 	r   *http.Request
-	id  ca.Identity         // agents and nodes
-	tok *accounts.Principal // people
+	id  ca.Identity // agents and nodes
+	who *Principal  // people
 
 	hurried bool // the answer has a deadline
 }
 
 // holder is the name under which the caller holds jobs.
 func (c *call) holder() string {
-	if c.tok != nil {
-		return c.tok.Holder()
+	if c.who != nil {
+		return c.who.Holder()
 	}
 	return c.id.ID
 }
@@ -111,20 +124,52 @@ func TLSConfig(authority *ca.CA, names []string) *tls.Config {
 	}
 }
 
+func newServer(d Deps) *server {
+	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses), calling: newAddresses(enrolRate, enrolBurst, maxAddresses),
+		streams: newStreams(), stopping: make(chan struct{})}
+	s.runs.tell = func(kind, id, project string) {
+		if s.Events != nil {
+			s.Events.Publish(outbox.Event{Kind: kind, ID: id, Project: project})
+		}
+	}
+	return s
+}
+
+// Handler serves all routes. Close it when its server has stopped.
+type Handler struct {
+	http.Handler
+	s    *server
+	stop sync.Once
+}
+
 // NewHandler serves all routes.
-func NewHandler(d Deps) http.Handler {
-	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses),
-		calling: newAddresses(enrolRate, enrolBurst, maxAddresses)}
+func NewHandler(d Deps) (*Handler, error) {
+	s := newServer(d)
 	mux := http.NewServeMux()
 	for _, r := range routes() {
 		mux.Handle(r.method+" "+r.path, s.wrap(r))
 	}
+	public, api := s.public()
+	var err error
+	if s.document, err = document(api.OpenAPI()); err != nil {
+		return nil, err
+	}
+	mux.Handle(wire.PathAPI+"/", public)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no %s %.200q here", r.Method, r.URL.Path))
+		writeProblem(w, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no %.20s %.200q here", r.Method, r.URL.Path))
 	})
-	return mux
+	return &Handler{Handler: mux, s: s}, nil
+}
+
+// Stop ends event streams, so that a server that shuts down need not wait for them.
+func (h *Handler) Stop() { h.stop.Do(func() { close(h.s.stopping) }) }
+
+// Close stops what runs long, and waits for it.
+func (h *Handler) Close() {
+	h.Stop()
+	h.s.runs.close()
 }
 
 // ready answers whether the database can be read. Whoever asks learns nothing else.
@@ -171,8 +216,8 @@ func (s *server) wrap(rt route) http.Handler {
 
 func (c *call) name() string {
 	switch {
-	case c.tok != nil:
-		return "token " + c.tok.Name
+	case c.who != nil:
+		return c.who.String()
 	case c.id.ID != "":
 		return c.id.Kind + " " + c.id.ID
 	}
@@ -180,38 +225,7 @@ func (c *call) name() string {
 }
 
 func (s *server) answerError(c *call, rt route, err error) {
-	var p *wire.Problem
-	var tooLarge *http.MaxBytesError
-	cause := context.Cause(c.ctx)
-	switch {
-	case errors.As(cause, &p): // revoked in the middle of the request
-	case errors.As(err, &p):
-	case errors.As(err, &tooLarge):
-		p = wire.NewProblem(http.StatusRequestEntityTooLarge, wire.CodeTooLarge, "the body is longer than %d bytes", rt.limit)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		p = wire.NewProblem(http.StatusServiceUnavailable, wire.CodeUnavailable, "the request was given up")
-	case errors.Is(err, store.ErrFull):
-		s.Log.Error("the database cannot grow", "path", rt.path, "caller", c.name(), "error", err)
-		p = wire.NewProblem(http.StatusInsufficientStorage, wire.CodeFull, "the master's disk is full").WithNext("make room on the disk that holds the master's data directory")
-	case errors.Is(err, staging.ErrFull):
-		p = wire.NewProblem(http.StatusInsufficientStorage, wire.CodeFull, "staging is full").WithNext("free space in staging: remove restpoints and run 'openmigrate staging gc', or enlarge it")
-	case errors.Is(err, staging.ErrTemporary), errors.Is(err, staging.ErrDenied), errors.Is(err, staging.ErrNotFound):
-		s.Log.Warn("staging failed", "path", rt.path, "caller", c.name(), "error", err)
-		p = wire.NewProblem(http.StatusBadGateway, wire.CodeStaging, "staging failed: %v", err)
-	case rt.who != anybody && providerProblem(err) != nil:
-		s.Log.Warn("provider failed", "path", rt.path, "caller", c.name(), "error", err)
-		p = providerProblem(err)
-	default:
-		s.Log.Error("request failed", "method", rt.method, "path", rt.path, "caller", c.name(), "error", err)
-		p = wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master failed; its log says why")
-	}
-	writeProblem(c.w, p)
-}
-
-func writeProblem(w http.ResponseWriter, p *wire.Problem) {
-	w.Header().Set("Content-Type", wire.ProblemType)
-	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // the caller may be gone
+	writeProblem(c.w, s.problem(c.ctx, failed{path: rt.path, caller: c.name(), limit: rt.limit, public: rt.who != anybody}, err))
 }
 
 // decode reads a JSON body: one document, no unknown fields.

@@ -170,7 +170,7 @@ func TestStagingOperations(t *testing.T) {
 		t.Errorf("panic: %+v", p)
 	}
 	_, err = c.RunStaging(t.Context(), "format", nil)
-	wantCode(t, "unknown operation", err, wire.CodeNotFound)
+	wantCode(t, "unknown operation", err, wire.CodeBadRequest)
 	if key, err := c.RecoveryKey(t.Context()); err != nil || key != "AGE" {
 		t.Errorf("recovery key %q, %v", key, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/launch"
 	"github.com/openmigrate/openmigrate/providers"
@@ -23,7 +25,8 @@ type Launches interface {
 	Console(ctx context.Context, id string) ([]byte, error)
 	Screenshot(ctx context.Context, id string) ([]byte, error)
 	Template(ctx context.Context, machine string) (wire.LaunchTemplate, error)
-	SetTemplate(ctx context.Context, machine string, t wire.LaunchTemplate) error
+	// SetTemplate replaces a template if check, which may be called more than once, allows it for what the template was.
+	SetTemplate(ctx context.Context, machine string, t wire.LaunchTemplate, check func(was wire.LaunchTemplate) error) error
 	Providers(ctx context.Context) ([]wire.ProviderInfo, error)
 	// Check runs the conformance suite at a provider and calls line for each part that ended.
 	Check(ctx context.Context, provider string, line func(string)) (wire.ProviderCheck, error)
@@ -36,170 +39,203 @@ type Launches interface {
 
 var _ Launches = (*launch.Service)(nil)
 
-// launchRoutes are those of launches and providers.
-func launchRoutes() []route {
-	const none, small, template = 0, 4 << 10, 64 << 10
-	return []route{
-		{"GET", wire.PathLaunches, viewers, none, (*server).listLaunches},
-		{"POST", wire.PathLaunches, operators, template, (*server).startLaunch},
-		{"GET", wire.PathLaunch, viewers, none, (*server).showLaunch},
-		{"POST", wire.PathLaunchRevert, operators, none, (*server).revertLaunch},
-		{"POST", wire.PathLaunchFinalize, operators, none, (*server).finalizeLaunch},
-		{"GET", wire.PathLaunchConsole, viewers, none, (*server).launchConsole},
-		{"GET", wire.PathLaunchScreenshot, viewers, none, (*server).launchScreenshot},
-		{"GET", wire.PathMachineTemplate, viewers, none, (*server).showTemplate},
-		{"PUT", wire.PathMachineTemplate, operators, template, (*server).setTemplate},
-		{"GET", wire.PathProviders, viewers, none, (*server).listProviders},
-		{"POST", wire.PathProviderCheck, admins, none, (*server).checkProvider},
-		{"GET", wire.PathProviderOrphans, viewers, none, (*server).listOrphans},
-		{"DELETE", wire.PathProviderOrphans, admins, none, (*server).sweepOrphans},
-		{"POST", wire.PathCallHome, anybody, small, (*server).callHome},
-	}
+func (s *server) registerLaunches(api huma.API) {
+	const template = 64 << 10
+	add(s, api, op{id: "list-launches", method: "GET", path: wire.PathLaunches, tag: "launches", summary: "List launches, newest first", text: "Without their logs."}, s.listLaunches)
+	add(s, api, op{id: "start-launch", method: "POST", path: wire.PathLaunches, tag: "launches", summary: "Bring a machine up from a restpoint",
+		text: "A test leaves the source alone; a cutover moves the machine; a cutover with a restpoint is a rollback.", status: http.StatusAccepted, body: template, creates: true}, s.startLaunch)
+	add(s, api, op{id: "get-launch", method: "GET", path: wire.PathLaunch, tag: "launches", summary: "Show a launch: its steps, log, checks and forecast"}, s.getLaunch)
+	add(s, api, op{id: "revert-launch", method: "POST", path: wire.PathLaunchRevert, tag: "launches", summary: "Take a launch back",
+		text: "What was made is removed; of a cutover the source serves again.", status: http.StatusAccepted}, s.revertLaunch)
+	add(s, api, op{id: "finalize-launch", method: "POST", path: wire.PathLaunchFinalize, tag: "launches", summary: "Keep a launch for good", status: http.StatusAccepted}, s.finalizeLaunch)
+	add(s, api, op{id: "get-launch-console", method: "GET", path: wire.PathLaunchConsole, tag: "launches", summary: "The end of a launched machine's console",
+		text: "Whatever the machine wrote, with its control characters.", content: "text/plain"}, s.launchConsole)
+	add(s, api, op{id: "get-launch-screenshot", method: "GET", path: wire.PathLaunchScreenshot, tag: "launches", summary: "What a launched machine's screen showed", content: "image/png"}, s.launchScreenshot)
+	add(s, api, op{id: "get-launch-template", method: "GET", path: wire.PathMachineTemplate, tag: "launches", summary: "What launches of a machine are like"}, s.getTemplate)
+	add(s, api, op{id: "set-launch-template", method: "PUT", path: wire.PathMachineTemplate, tag: "launches", summary: "Replace what launches of a machine are like", body: template}, s.setTemplate)
 }
 
-func (s *server) startLaunch(c *call) error {
-	var q wire.LaunchRequest
-	if err := c.decode(&q); err != nil {
-		return err
+type LaunchRef struct {
+	Launch string `path:"launch" maxLength:"256"`
+}
+
+type launchOut struct {
+	Location string `header:"Location"`
+	ETag     string `header:"ETag"`
+	Body     wire.LaunchInfo
+}
+
+func answerLaunch(info wire.LaunchInfo) *launchOut {
+	if info.Steps == nil {
+		info.Steps = []wire.LaunchStep{}
 	}
+	if info.Log == nil {
+		info.Log = []wire.LaunchLine{}
+	}
+	return &launchOut{Location: wire.Path(wire.PathLaunch, info.ID), ETag: etag(launchRevision(&info)), Body: info}
+}
+
+func launchRevision(info *wire.LaunchInfo) string { return revision(info.State) }
+
+type startLaunchIn struct {
+	Idempotent
+	Body wire.LaunchRequest
+}
+
+func (s *server) startLaunch(ctx context.Context, in *startLaunchIn) (*launchOut, error) {
+	q := in.Body
 	if err := checkLaunch(&q); err != nil {
-		return err
+		return nil, err
 	}
-	m, err := s.machineNamed(c, q.Machine)
+	m, err := s.machine(ctx, q.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if q.Machine = m.ID; q.Restpoint != "" {
-		r, err := s.restpoint(c, q.Restpoint)
+		r, err := s.restpoint(ctx, q.Restpoint)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if r.Machine != m.ID {
-			return badField("restpoint", "restpoint %s is of another machine than %s", r.ID, m.Name).WithNext("choose one of 'openmigrate restpoints ls " + m.Name + "'")
+			return nil, badField("restpoint", "restpoint %s is of another machine than %s", r.ID, m.Name).WithNext("choose one of 'openmigrate restpoints ls " + m.Name + "'")
 		}
 		q.Restpoint = r.ID
 	}
-	info, err := s.Launches.Start(c.ctx, c.tok.Project, q, c.tok.Name)
+	info, err := s.Launches.Start(ctx, person(ctx).Project, q, person(ctx).Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.audit(c, "started launch", info.ID+" ("+q.Kind+" of "+m.Name+")")
-	return c.answer(http.StatusAccepted, info)
+	s.changed(ctx, "launch", info.ID, q.Kind+" of "+m.Name, nil, q)
+	return answerLaunch(info), nil
 }
 
-// launch reads the launch of the path, if its machine is of the caller's project.
-func (s *server) launch(c *call) (wire.LaunchInfo, error) {
-	info, err := s.Launches.Get(c.ctx, c.r.PathValue("launch"))
-	if err != nil {
-		return info, err
-	}
-	m, err := s.Catalog.Machine(c.ctx, info.Machine)
-	switch {
-	case wire.HasCode(err, wire.CodeNotFound) && c.tok.Project == s.Project: // removed; its launch may still run
-		return info, nil
-	case err == nil && m.Project != c.tok.Project, wire.HasCode(err, wire.CodeNotFound):
-		return info, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no launch %.100q", c.r.PathValue("launch"))
+// launch reads a launch of the caller's project.
+func (s *server) launch(ctx context.Context, id string) (wire.LaunchInfo, error) {
+	info, err := s.Launches.Get(ctx, id)
+	if err == nil && info.Project != person(ctx).Project {
+		return wire.LaunchInfo{}, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no launch %.64q", id)
 	}
 	return info, err
 }
 
-func (s *server) listLaunches(c *call) error {
-	id := ""
-	if ref := c.r.URL.Query().Get("machine"); ref != "" {
-		m, err := s.machineNamed(c, ref)
+type listLaunchesIn struct {
+	PageParams
+	Machine string   `query:"machine" maxLength:"256" doc:"Of this machine: id or name."`
+	Kind    []string `query:"kind" maxItems:"4" doc:"Any of these: test, cutover."`
+	State   []string `query:"state" maxItems:"16" doc:"Any of these states."`
+	Active  bool     `query:"active" doc:"Only those that are not over."`
+}
+
+func (s *server) listLaunches(ctx context.Context, in *listLaunchesIn) (*pageOut[wire.LaunchInfo], error) {
+	id, project := "", person(ctx).Project
+	if in.Machine != "" {
+		m, err := s.machine(ctx, in.Machine)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		id = m.ID
 	}
-	list, err := s.Launches.List(c.ctx, id)
-	if err != nil {
-		return err
-	}
-	if id == "" && c.tok.Project != s.Project { // launches of machines that were removed are the master's own project's
-		if list, err = s.launchesOf(c, list); err != nil {
-			return err
-		}
-	}
-	return c.answer(http.StatusOK, append([]wire.LaunchInfo{}, list...))
-}
-
-// launchesOf leaves those of the caller's project.
-func (s *server) launchesOf(c *call, list []wire.LaunchInfo) ([]wire.LaunchInfo, error) {
-	machines, err := s.Catalog.Machines(c.ctx, c.tok.Project)
+	list, err := s.Launches.List(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	ours := map[string]bool{}
-	for i := range machines {
-		ours[machines[i].ID] = true
-	}
-	var out []wire.LaunchInfo
+	out := make([]wire.LaunchInfo, 0, len(list))
 	for i := range list {
-		if ours[list[i].Machine] {
-			out = append(out, list[i])
+		l := &list[i]
+		over := l.State == wire.LaunchReverted || l.State == wire.LaunchFailed || l.State == wire.LaunchFinalized
+		if l.Project == project && oneOf(in.Kind, l.Kind) && oneOf(in.State, l.State) && (!in.Active || !over) {
+			out = append(out, answerLaunch(*l).Body)
 		}
 	}
-	return out, nil
+	return listed(out, &in.PageParams, "-created", func(l *wire.LaunchInfo) sortKey { return sortKey{Number: l.Created.UnixNano(), ID: l.ID} })
 }
 
-func (s *server) showLaunch(c *call) error {
-	info, err := s.launch(c)
+func (s *server) getLaunch(ctx context.Context, in *LaunchRef) (*launchOut, error) {
+	info, err := s.launch(ctx, in.Launch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.answer(http.StatusOK, info)
+	return answerLaunch(info), nil
 }
 
-func (s *server) revertLaunch(c *call) error {
-	return s.endLaunch(c, "reverted launch", s.Launches.Revert)
+type endLaunchIn struct {
+	LaunchRef
+	Match
 }
 
-func (s *server) finalizeLaunch(c *call) error {
-	return s.endLaunch(c, "finalized launch", s.Launches.Finalize)
+func (s *server) revertLaunch(ctx context.Context, in *endLaunchIn) (*launchOut, error) {
+	return s.endLaunch(ctx, in, s.Launches.Revert)
 }
 
-func (s *server) endLaunch(c *call, what string, end func(ctx context.Context, id, by string) (wire.LaunchInfo, error)) error {
-	info, err := s.launch(c)
+func (s *server) finalizeLaunch(ctx context.Context, in *endLaunchIn) (*launchOut, error) {
+	return s.endLaunch(ctx, in, s.Launches.Finalize)
+}
+
+func (s *server) endLaunch(ctx context.Context, in *endLaunchIn, end func(ctx context.Context, id, by string) (wire.LaunchInfo, error)) (*launchOut, error) {
+	was, err := s.launch(ctx, in.Launch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if info, err = end(c.ctx, info.ID, c.tok.Name); err != nil {
-		return err
+	if err := in.check(launchRevision(&was), false); err != nil {
+		return nil, err
 	}
-	s.audit(c, what, info.ID+" of "+info.MachineName)
-	return c.answer(http.StatusAccepted, info)
+	info, err := end(ctx, was.ID, person(ctx).Name)
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, "launch", info.ID, info.Kind+" of "+info.MachineName, map[string]any{"state": was.State}, map[string]any{"state": info.State})
+	return answerLaunch(info), nil
 }
 
-func (s *server) showTemplate(c *call) error {
-	m, err := s.machine(c)
-	if err != nil {
-		return err
-	}
-	t, err := s.Launches.Template(c.ctx, m.ID)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, t)
+type templateOut struct {
+	ETag string `header:"ETag"`
+	Body wire.LaunchTemplate
 }
 
-func (s *server) setTemplate(c *call) error {
-	m, err := s.machine(c)
+func answerTemplate(t wire.LaunchTemplate) *templateOut {
+	return &templateOut{ETag: etag(revision(t)), Body: t}
+}
+
+func (s *server) getTemplate(ctx context.Context, in *MachineRef) (*templateOut, error) {
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var t wire.LaunchTemplate
-	if err := c.decode(&t); err != nil {
-		return err
+	t, err := s.Launches.Template(ctx, m.ID)
+	if err != nil {
+		return nil, err
 	}
+	return answerTemplate(t), nil
+}
+
+type setTemplateIn struct {
+	MachineRef
+	Match
+	Body wire.LaunchTemplate
+}
+
+func (s *server) setTemplate(ctx context.Context, in *setTemplateIn) (*templateOut, error) {
+	t := in.Body
 	if err := checkTemplate(&t); err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.Launches.SetTemplate(c.ctx, m.ID, t); err != nil {
-		return err
+	m, err := s.machine(ctx, in.Machine)
+	if err != nil {
+		return nil, err
 	}
-	s.audit(c, "changed launch template", m.Name)
-	return c.answer(http.StatusOK, t)
+	var before wire.LaunchTemplate
+	err = s.Launches.SetTemplate(ctx, m.ID, t, func(was wire.LaunchTemplate) error {
+		before = was
+		return in.check(revision(was), true)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if t, err = s.Launches.Template(ctx, m.ID); err != nil {
+		return nil, err
+	}
+	s.changed(ctx, "launch-template", m.ID, m.Name, before, t)
+	return answerTemplate(t), nil
 }
 
 // callHome tells whoever guesses nothing: neither which launches there are, nor why he is refused.

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -26,12 +25,6 @@ const (
 	maxCheck    = 24 * time.Hour
 	maxDeadline = 366 * 24 * time.Hour
 )
-
-func badField(field, format string, args ...any) *wire.Problem {
-	b := wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, format, args...)
-	b.Field = field
-	return b
-}
 
 // checkLaunch refuses what no launch can be. It returns a plain error, so that nil stays nil.
 func checkLaunch(q *wire.LaunchRequest) error {

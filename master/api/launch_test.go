@@ -42,10 +42,10 @@ func newFakeLaunches() *fakeLaunches {
 
 func (f *fakeLaunches) lock() func() { f.mu.Lock(); return f.mu.Unlock }
 
-func (f *fakeLaunches) Start(_ context.Context, _ string, r wire.LaunchRequest, by string) (wire.LaunchInfo, error) {
+func (f *fakeLaunches) Start(_ context.Context, project string, r wire.LaunchRequest, by string) (wire.LaunchInfo, error) {
 	defer f.lock()()
 	f.started, f.by = append(f.started, r), append(f.by, by)
-	info := wire.LaunchInfo{ID: fmt.Sprintf("l%d", len(f.launches)), Kind: r.Kind, Machine: r.Machine, State: wire.LaunchPending}
+	info := wire.LaunchInfo{ID: fmt.Sprintf("l%d", len(f.launches)), Kind: r.Kind, Machine: r.Machine, State: wire.LaunchPending, Project: project}
 	if f.fail == nil {
 		f.launches = append([]wire.LaunchInfo{info}, f.launches...)
 	}
@@ -101,8 +101,11 @@ func (f *fakeLaunches) Template(_ context.Context, machine string) (wire.LaunchT
 	return f.templates[machine], f.fail
 }
 
-func (f *fakeLaunches) SetTemplate(_ context.Context, machine string, t wire.LaunchTemplate) error {
+func (f *fakeLaunches) SetTemplate(_ context.Context, machine string, t wire.LaunchTemplate, check func(wire.LaunchTemplate) error) error {
 	defer f.lock()()
+	if err := check(f.templates[machine]); err != nil {
+		return err
+	}
 	f.templates[machine] = t
 	return f.fail
 }
@@ -201,11 +204,14 @@ func TestLaunchesOfOthers(t *testing.T) {
 	}
 	other := apiclient.New(w.client(wire.ClientOptions{Token: text}))
 	for what, err := range map[string]error{
-		"list": second(other.Launches(t.Context(), "")), "show": second(other.Launch(t.Context(), "l0")), "revert": second(other.RevertLaunch(t.Context(), "l0")), "console": second(other.LaunchConsole(t.Context(), "l0")),
+		"show": second(other.Launch(t.Context(), "l0")), "revert": second(other.RevertLaunch(t.Context(), "l0")), "console": second(other.LaunchConsole(t.Context(), "l0")),
 		"screenshot": second(other.LaunchScreenshot(t.Context(), "l0")), "template": second(other.LaunchTemplate(t.Context(), machine.id)),
 		"start": second(other.StartLaunch(t.Context(), wire.LaunchRequest{Kind: wire.LaunchTest, Machine: machine.id})),
 	} {
 		wantCode(t, what, err, wire.CodeNotFound)
+	}
+	if list, err := other.Launches(t.Context(), ""); err != nil || len(list) != 0 {
+		t.Errorf("another project sees %v, %v", list, err)
 	}
 	if w.launches.launches[0].State != wire.LaunchPending {
 		t.Error("another project reverted it")

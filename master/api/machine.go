@@ -1,8 +1,13 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
@@ -10,65 +15,163 @@ import (
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// machine reads the machine of the path; one of another project is as good as absent.
-func (s *server) machine(c *call) (catalog.Machine, error) {
-	return s.machineNamed(c, c.r.PathValue("machine"))
+type MachineRef struct {
+	Machine string `path:"machine" maxLength:"256" doc:"Id or name."`
 }
 
-// machineNamed is as machine for an id or name that came otherwise.
-func (s *server) machineNamed(c *call, ref string) (catalog.Machine, error) {
-	m, err := s.Catalog.Machine(c.ctx, ref)
-	if err == nil && m.Project != c.tok.Project {
-		return m, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no machine %.100q", ref)
-	}
-	return m, err
+type machineOut struct {
+	ETag string `header:"ETag"`
+	Body wire.MachineInfo
 }
 
-func (s *server) listMachines(c *call) error {
-	list, err := s.Catalog.Machines(c.ctx, c.tok.Project)
-	if err != nil {
-		return err
+func (s *server) registerMachines(api huma.API) {
+	add(s, api, op{id: "list-machines", method: "GET", path: wire.PathMachines, tag: "machines", summary: "List machines",
+		text: "Without their inventory and events."}, s.listMachines)
+	add(s, api, op{id: "get-machine", method: "GET", path: wire.PathMachine, tag: "machines", summary: "Show a machine"}, s.getMachine)
+	add(s, api, op{id: "change-machine", method: "PATCH", path: wire.PathMachine, tag: "machines", summary: "Change how a machine is replicated, or what it belongs to"}, s.changeMachine)
+	add(s, api, op{id: "remove-machine", method: "DELETE", path: wire.PathMachine, tag: "machines", summary: "Remove a machine with all its restpoints",
+		text: "Its agent is shut out."}, s.removeMachine)
+	add(s, api, op{id: "pause-machine", method: "POST", path: wire.PathMachinePause, tag: "machines", summary: "Stop a machine's cycles"}, s.pauseMachine)
+	add(s, api, op{id: "resume-machine", method: "POST", path: wire.PathMachineGoOn, tag: "machines", summary: "Let a machine's cycles go on"}, s.resumeMachine)
+	add(s, api, op{id: "sync-machine", method: "POST", path: wire.PathMachineSync, tag: "machines", summary: "Ask for a restpoint now", status: http.StatusAccepted, creates: true}, s.syncMachine)
+	add(s, api, op{id: "get-sync", method: "GET", path: wire.PathSync, tag: "machines", summary: "What became of a wish for a restpoint"}, s.getSync)
+	add(s, api, op{id: "revoke-machine", method: "POST", path: wire.PathRevoke, tag: "machines", summary: "Shut a machine's agent out for ever",
+		text: "Its restpoints stay."}, s.revokeMachine)
+	add(s, api, op{id: "unfreeze-machine", method: "POST", path: wire.PathUnfreeze, tag: "machines", summary: "Let an identity work again that was seen on two hosts"}, s.unfreezeMachine)
+	add(s, api, op{id: "list-machine-disks", method: "GET", path: wire.PathMachineDisks, tag: "machines", summary: "List a machine's disks",
+		text: "As its agent sees them, with which tracker and consistency each gets, and why not better ones."}, s.listDisks)
+}
+
+// machine finds a machine of the caller's project by id or name; one of another project is as good as absent.
+func (s *server) machine(ctx context.Context, ref string) (catalog.Machine, error) {
+	return s.Catalog.MachineOf(ctx, person(ctx).Project, ref)
+}
+
+type listMachinesIn struct {
+	PageParams
+	Sort        string   `query:"sort" enum:"name,-name,rpo,-rpo,lag,-lag,backlog,-backlog,created,-created,last_seen,-last_seen,replication,-replication,life,-life,group,-group" default:"name" doc:"- is descending."`
+	Search      string   `query:"search" maxLength:"256" doc:"Text that the name, id, system, group or a tag holds."`
+	Replication []string `query:"replication" maxItems:"16" doc:"Any of these states of replication."`
+	Life        []string `query:"life" maxItems:"16" doc:"Any of these states on the way to the target."`
+	OS          string   `query:"os" maxLength:"256" doc:"Text that the name of the operating system holds."`
+	Group       []string `query:"group" maxItems:"32" doc:"Any of these groups."`
+	Tag         []string `query:"tag" maxItems:"32" doc:"All of these tags."`
+	Attention   bool     `query:"attention" doc:"Only those for which there is something to do about their replication."`
+}
+
+func (in *listMachinesIn) wants(m *wire.MachineInfo) bool {
+	if !oneOf(in.Replication, m.Replication) || !oneOf(in.Life, m.Life) || !oneOf(in.Group, m.Group) || in.Attention && m.NextStep == "none" {
+		return false
 	}
-	life, err := s.Launches.Life(c.ctx, list)
+	for _, t := range in.Tag {
+		if !slices.Contains(m.Tags, t) {
+			return false
+		}
+	}
+	holds := func(text, part string) bool { return strings.Contains(strings.ToLower(text), part) }
+	if in.OS != "" && !holds(m.OS, strings.ToLower(in.OS)) {
+		return false
+	}
+	if in.Search == "" {
+		return true
+	}
+	part := strings.ToLower(in.Search)
+	return holds(m.Name, part) || holds(m.ID, part) || holds(m.OS, part) || holds(m.Group, part) ||
+		slices.ContainsFunc(m.Tags, func(t string) bool { return holds(t, part) })
+}
+
+// machineKey is what a list of machines is sorted by.
+func machineKey(sort string) func(*wire.MachineInfo) sortKey {
+	return func(m *wire.MachineInfo) sortKey {
+		k := sortKey{ID: m.ID}
+		switch strings.TrimPrefix(sort, "-") {
+		case "rpo":
+			k.Number = int64(m.RPO.Now)
+		case "lag":
+			k.Number = int64(m.RPO.Lag)
+		case "backlog":
+			k.Number = m.RPO.Backlog
+		case "created":
+			k.Number = m.Created.UnixNano()
+		case "last_seen":
+			k.Number = m.LastSeen.UnixNano()
+		case "replication":
+			k.Text = m.Replication
+		case "life":
+			k.Text = m.Life
+		case "group":
+			k.Text = m.Group
+		default:
+			k.Text = m.Name
+		}
+		return k
+	}
+}
+
+func (s *server) listMachines(ctx context.Context, in *listMachinesIn) (*pageOut[wire.MachineInfo], error) {
+	list, err := s.Catalog.Machines(ctx, person(ctx).Project)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	life, err := s.Launches.Life(ctx, list)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]wire.MachineInfo, 0, len(list))
 	for i := range list {
-		info := s.machineInfo(&list[i], life)
+		info := s.machineInfo(&list[i], life[list[i].ID])
 		info.Inventory, info.Events, info.Report.Disks = nil, nil, nil
-		out = append(out, info)
+		if in.wants(&info) {
+			out = append(out, info)
+		}
 	}
-	return c.answer(http.StatusOK, out)
+	return listed(out, &in.PageParams, in.Sort, machineKey(in.Sort))
 }
 
-func (s *server) showMachine(c *call) error {
-	m, err := s.machine(c)
+func (s *server) getMachine(ctx context.Context, in *MachineRef) (*machineOut, error) {
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.answerMachine(c, &m)
+	return s.answerMachine(ctx, &m)
 }
 
-func (s *server) answerMachine(c *call, m *catalog.Machine) error {
-	life, err := s.Launches.Life(c.ctx, []catalog.Machine{*m})
+func (s *server) answerMachine(ctx context.Context, m *catalog.Machine) (*machineOut, error) {
+	life, err := s.Launches.Life(ctx, []catalog.Machine{*m})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.answer(http.StatusOK, s.machineInfo(m, life))
+	info := s.machineInfo(m, life[m.ID])
+	return &machineOut{ETag: etag(info.Revision), Body: info}, nil
 }
 
-func (s *server) machineInfo(m *catalog.Machine, life map[string]launch.Life) wire.MachineInfo {
+// settings are what people set of a machine.
+type settings struct {
+	Policy catalog.Policy `json:"policy"`
+	Paused bool           `json:"paused"`
+	Group  string         `json:"group,omitempty"`
+	Tags   []string       `json:"tags,omitempty"`
+}
+
+func settingsOf(m *catalog.Machine) settings { return settings{m.Policy, m.Paused, m.Group, m.Tags} }
+
+func machineRevision(m *catalog.Machine) string {
+	return revision(settingsOf(m), m.Revoked, m.Frozen)
+}
+
+func (s *server) machineInfo(m *catalog.Machine, life launch.Life) wire.MachineInfo {
 	standing := s.Catalog.Standing(m)
 	interval := wire.Duration(m.Interval)
+	report := m.Report
 	info := wire.MachineInfo{
 		ID: m.ID, Name: m.Name, Replication: standing.State, Reason: standing.Reason, NextStep: standing.NextStep,
-		Life: life[m.ID].State, LifeStep: life[m.ID].NextStep,
+		Life: life.State, LifeStep: life.NextStep,
 		RPO: rpoInfo(m, &standing), Created: m.Created, LastSeen: m.LastSeen,
 		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
-		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &m.Report, Events: m.Events, Inventory: m.Inventory,
+		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &report, Events: m.Events, Inventory: m.Inventory,
 		Policy: wire.MachinePolicy{Interval: &interval, Disks: m.Policy.Disks, ChunkSize: &m.Policy.ChunkSize,
 			Bandwidth: &m.Policy.Bandwidth, Window: m.Policy.Window, Consistency: &m.Policy.Consistency},
+		Project: m.Project, OS: m.OS(), Group: m.Group, Tags: m.Tags, Revision: machineRevision(m),
 	}
 	if !m.LastTime.IsZero() {
 		info.LastTime = &m.LastTime
@@ -89,19 +192,30 @@ func rpoInfo(m *catalog.Machine, s *catalog.Standing) wire.RPOInfo {
 	return info
 }
 
-func (s *server) changeMachine(c *call) error {
-	m, err := s.machine(c)
+type changeMachineIn struct {
+	MachineRef
+	Match
+	Body wire.MachineChange
+}
+
+func (s *server) changeMachine(ctx context.Context, in *changeMachineIn) (*machineOut, error) {
+	p := &in.Body
+	if err := checkPolicy(&p.MachinePolicy); err != nil {
+		return nil, err
+	}
+	if err := checkBelonging(p); err != nil {
+		return nil, err
+	}
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var p wire.MachinePolicy
-	if err := c.decode(&p); err != nil {
-		return err
-	}
-	if err := checkPolicy(&p); err != nil {
-		return err
-	}
-	m, err = s.Catalog.UpdateMachine(c.ctx, m.ID, func(m *catalog.Machine) error {
+	before := settingsOf(&m)
+	m, err = s.Catalog.UpdateMachine(ctx, m.ID, func(m *catalog.Machine) error {
+		if err := in.check(machineRevision(m), true); err != nil {
+			return err
+		}
+		before = settingsOf(m)
 		if p.Interval != nil {
 			m.Policy.Interval = time.Duration(*p.Interval)
 		}
@@ -123,93 +237,163 @@ func (s *server) changeMachine(c *call) error {
 		if p.Consistency != nil {
 			m.Policy.Consistency = *p.Consistency
 		}
+		if p.Group != nil {
+			m.Group = *p.Group
+		}
+		if p.Tags != nil {
+			m.Tags = slices.Compact(slices.Sorted(slices.Values(*p.Tags)))
+		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.audit(c, "changed policy", m.Name)
-	return s.answerMachine(c, &m)
+	s.changed(ctx, "machine", m.ID, m.Name, before, settingsOf(&m))
+	return s.answerMachine(ctx, &m)
 }
 
-// audit notes who changed what.
-func (s *server) audit(c *call, what, which string) {
-	s.Log.Info("operator "+what, "who", c.name(), "what", which, "from", c.r.RemoteAddr)
+// machineChange names a machine that something is done to as a whole.
+type machineChange struct {
+	MachineRef
+	Match
 }
 
-// change runs fn on the machine of the path and answers with nothing.
-func (s *server) change(c *call, what string, fn func(id string) error) error {
-	m, err := s.machine(c)
+// change runs fn on a machine.
+func (s *server) change(ctx context.Context, in *machineChange, fn func(id string) error) (*struct{}, error) {
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if err := in.check(machineRevision(&m), false); err != nil {
+		return nil, err
+	}
+	before := settingsOf(&m)
 	if err := fn(m.ID); err != nil {
-		return err
+		return nil, err
 	}
-	s.audit(c, what, m.Name)
-	return c.done()
+	var after any
+	if m, err := s.Catalog.Machine(ctx, m.ID); err == nil {
+		after = settingsOf(&m)
+	}
+	s.changed(ctx, "machine", m.ID, m.Name, before, after)
+	return nil, nil
 }
 
-func (s *server) removeMachine(c *call) error {
-	return s.change(c, "removed machine", func(id string) error {
-		if err := s.Catalog.RemoveMachine(c.ctx, id); err != nil {
+func (s *server) removeMachine(ctx context.Context, in *machineChange) (*struct{}, error) {
+	return s.change(ctx, in, func(id string) error {
+		if err := s.Catalog.RemoveMachine(ctx, id); err != nil {
 			return err
 		}
-		if err := s.Identity.Revoke(c.ctx, ca.KindAgent, id, "the machine was removed"); err != nil {
+		if err := s.Identity.Revoke(ctx, ca.KindAgent, id, "the machine was removed"); err != nil {
 			return err
 		}
-		return s.Staging.RetireMachine(c.ctx, id)
+		return s.Staging.RetireMachine(ctx, id)
 	})
 }
 
-func (s *server) pause(c *call) error {
-	return s.change(c, "paused", func(id string) error { return s.Catalog.SetPaused(c.ctx, id, true) })
+func (s *server) pauseMachine(ctx context.Context, in *machineChange) (*struct{}, error) {
+	return s.change(ctx, in, func(id string) error { return s.Catalog.SetPaused(ctx, id, true) })
 }
 
-func (s *server) resume(c *call) error {
-	return s.change(c, "resumed", func(id string) error { return s.Catalog.SetPaused(c.ctx, id, false) })
+func (s *server) resumeMachine(ctx context.Context, in *machineChange) (*struct{}, error) {
+	return s.change(ctx, in, func(id string) error { return s.Catalog.SetPaused(ctx, id, false) })
 }
 
-func (s *server) revoke(c *call) error {
-	return s.change(c, "revoked", func(id string) error {
+func (s *server) revokeMachine(ctx context.Context, in *machineChange) (*struct{}, error) {
+	return s.change(ctx, in, func(id string) error {
 		// First shut out: the catalog wakes the agent's long poll, which must not answer any more.
-		if err := s.Identity.Revoke(c.ctx, ca.KindAgent, id, "an operator revoked it"); err != nil {
+		if err := s.Identity.Revoke(ctx, ca.KindAgent, id, "an operator revoked it"); err != nil {
 			return err
 		}
-		if err := s.Catalog.Revoke(c.ctx, id); err != nil {
+		if err := s.Catalog.Revoke(ctx, id); err != nil {
 			return err
 		}
-		return s.Staging.PublishMachine(c.ctx, id)
+		return s.Staging.PublishMachine(ctx, id)
 	})
 }
 
-func (s *server) unfreeze(c *call) error {
-	return s.change(c, "unfroze", func(id string) error { return s.Catalog.Unfreeze(c.ctx, id) })
+func (s *server) unfreezeMachine(ctx context.Context, in *machineChange) (*struct{}, error) {
+	return s.change(ctx, in, func(id string) error { return s.Catalog.Unfreeze(ctx, id) })
 }
 
-func (s *server) sync(c *call) error {
-	m, err := s.machine(c)
-	if err != nil {
-		return err
-	}
-	id, err := s.Catalog.RequestSync(c.ctx, m.ID)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusAccepted, wire.SyncInfo{ID: id, Open: true})
+type syncOut struct{ Body wire.SyncInfo }
+
+type syncMachineIn struct {
+	MachineRef
+	Idempotent
 }
 
-func (s *server) showSync(c *call) error {
-	m, err := s.machine(c)
+func (s *server) syncMachine(ctx context.Context, in *syncMachineIn) (*syncOut, error) {
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := wire.SyncInfo{ID: c.r.PathValue("sync"), State: m.Report.State, Message: m.Report.Message, Progress: m.Progress}
+	id, err := s.Catalog.RequestSync(ctx, m.ID)
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, "machine", m.ID, m.Name, nil, map[string]string{"sync": id})
+	return &syncOut{wire.SyncInfo{ID: id, Open: true}}, nil
+}
+
+type getSyncIn struct {
+	MachineRef
+	Sync string `path:"sync" maxLength:"256"`
+}
+
+func (s *server) getSync(ctx context.Context, in *getSyncIn) (*syncOut, error) {
+	m, err := s.machine(ctx, in.Machine)
+	if err != nil {
+		return nil, err
+	}
+	out := wire.SyncInfo{ID: in.Sync, State: m.Report.State, Message: m.Report.Message, Progress: m.Progress}
 	out.Open = m.Sync == out.ID
 	for _, d := range m.Syncs {
 		if d.ID == out.ID {
 			out.Restpoint = d.Restpoint
 		}
 	}
-	return c.answer(http.StatusOK, out)
+	return &syncOut{out}, nil
+}
+
+type listDisksIn struct {
+	MachineRef
+	PageParams
+}
+
+func (s *server) listDisks(ctx context.Context, in *listDisksIn) (*pageOut[wire.DiskInfo], error) {
+	m, err := s.machine(ctx, in.Machine)
+	if err != nil {
+		return nil, err
+	}
+	said := map[string]*wire.DiskReport{}
+	for i := range m.Report.Disks {
+		said[m.Report.Disks[i].ID] = &m.Report.Disks[i]
+	}
+	var out []wire.DiskInfo
+	if m.Inventory != nil {
+		for i := range m.Inventory.Devices {
+			d := &m.Inventory.Devices[i]
+			info := wire.DiskInfo{ID: d.ID, Name: d.Name, Path: d.Path, Type: d.Type, Size: d.Size, Replicated: d.Selected}
+			if r := said[d.ID]; r != nil {
+				say(&info, r)
+				delete(said, d.ID)
+			}
+			out = append(out, info)
+		}
+	}
+	for i := range m.Report.Disks { // image files, and what came after the inventory
+		if r := &m.Report.Disks[i]; said[r.ID] != nil {
+			info := wire.DiskInfo{ID: r.ID, Name: r.Name}
+			say(&info, r)
+			out = append(out, info)
+		}
+	}
+	return listed(out, &in.PageParams, "name", func(d *wire.DiskInfo) sortKey { return sortKey{Text: d.Name, ID: d.ID} })
+}
+
+// say adds what the agent says of a disk.
+func say(d *wire.DiskInfo, r *wire.DiskReport) {
+	d.Replicated = true
+	d.Tracker, d.TrackerWhy, d.Consistency, d.ConsistencyWhy = r.Tracker, r.TrackerWhy, r.Consistency, r.ConsistencyWhy
 }

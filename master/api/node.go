@@ -1,40 +1,77 @@
 package api
 
 import (
-	"net/http"
+	"context"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-func (s *server) listNodes(c *call) error {
-	nodes, err := s.Identity.Nodes(c.ctx, c.tok.Project)
+type NodeRef struct {
+	Node string `path:"node" maxLength:"256"`
+}
+
+type nodeOut struct {
+	ETag string `header:"ETag"`
+	Body wire.NodeInfo
+}
+
+func (s *server) registerNodes(api huma.API) {
+	add(s, api, op{id: "list-nodes", method: "GET", path: wire.PathNodes, tag: "nodes", summary: "List nodes"}, s.listNodes)
+	add(s, api, op{id: "get-node", method: "GET", path: wire.PathNode, tag: "nodes", summary: "Show a node"}, s.getNode)
+	add(s, api, op{id: "revoke-node", method: "POST", path: wire.PathNodeRevoke, tag: "nodes", summary: "Shut a node out for ever", text: "Others take over its jobs."}, s.revokeNode)
+}
+
+type listNodesIn struct {
+	PageParams
+	State []string `query:"state" maxItems:"8" doc:"Any of these: running, away, frozen, revoked."`
+}
+
+func (s *server) listNodes(ctx context.Context, in *listNodesIn) (*pageOut[wire.NodeInfo], error) {
+	nodes, err := s.Identity.Nodes(ctx, person(ctx).Project)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out := make([]wire.NodeInfo, 0, len(nodes))
 	for i := range nodes {
-		out = append(out, nodeInfo(&nodes[i]))
+		if info := nodeInfo(&nodes[i]); oneOf(in.State, info.State) {
+			out = append(out, info)
+		}
 	}
-	return c.answer(http.StatusOK, out)
+	return listed(out, &in.PageParams, "name", func(n *wire.NodeInfo) sortKey { return sortKey{Text: n.Name, ID: n.ID} })
 }
 
-func (s *server) showNode(c *call) error {
-	n, err := s.Identity.Node(c.ctx, c.tok.Project, c.r.PathValue("node"))
+func nodeRevision(n *identity.Node) string { return revision(n.Frozen, n.Revoked) }
+
+func (s *server) getNode(ctx context.Context, in *NodeRef) (*nodeOut, error) {
+	n, err := s.Identity.Node(ctx, person(ctx).Project, in.Node)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.answer(http.StatusOK, nodeInfo(n))
+	return &nodeOut{ETag: etag(nodeRevision(n)), Body: nodeInfo(n)}, nil
 }
 
-func (s *server) revokeNode(c *call) error {
-	id := c.r.PathValue("node")
-	if err := s.Identity.RevokeNode(c.ctx, c.tok.Project, id, "an operator revoked it"); err != nil {
-		return err
+type revokeNodeIn struct {
+	NodeRef
+	Match
+}
+
+func (s *server) revokeNode(ctx context.Context, in *revokeNodeIn) (*struct{}, error) {
+	n, err := s.Identity.Node(ctx, person(ctx).Project, in.Node)
+	if err != nil {
+		return nil, err
 	}
-	s.audit(c, "revoked node", id)
-	return c.done()
+	if err := in.check(nodeRevision(n), false); err != nil {
+		return nil, err
+	}
+	if err := s.Identity.RevokeNode(ctx, person(ctx).Project, n.ID, "an operator revoked it"); err != nil {
+		return nil, err
+	}
+	s.changed(ctx, "node", n.ID, n.Name, map[string]any{"revoked": n.Revoked != ""}, map[string]any{"revoked": true})
+	return nil, nil
 }
 
 func nodeInfo(n *identity.Node) wire.NodeInfo {

@@ -1,52 +1,78 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-// operatorRoutes is what people's tools may call, and with which role.
-func operatorRoutes() []route {
-	const small = 64 << 10
-	return []route{
-		{"GET", wire.PathWhoami, viewers, 0, (*server).whoami},
-		{"GET", wire.PathMachines, viewers, 0, (*server).listMachines},
-		{"GET", wire.PathMachine, viewers, 0, (*server).showMachine},
-		{"PATCH", wire.PathMachine, operators, small, (*server).changeMachine},
-		{"DELETE", wire.PathMachine, operators, 0, (*server).removeMachine},
-		{"POST", wire.PathMachinePause, operators, 0, (*server).pause},
-		{"POST", wire.PathMachineGoOn, operators, 0, (*server).resume},
-		{"POST", wire.PathMachineSync, operators, 0, (*server).sync},
-		{"GET", wire.PathSync, viewers, 0, (*server).showSync},
-		{"POST", wire.PathRevoke, admins, 0, (*server).revoke},
-		{"POST", wire.PathUnfreeze, admins, 0, (*server).unfreeze},
-		{"GET", wire.PathRestpointsOf, viewers, 0, (*server).listRestpoints},
-		{"GET", wire.PathRestpoint, viewers, 0, (*server).showRestpoint},
-		{"GET", wire.PathDiff, viewers, 0, (*server).diff},
-		{"POST", wire.PathPin, operators, 0, (*server).pin},
-		{"DELETE", wire.PathPin, operators, 0, (*server).unpin},
-		{"DELETE", wire.PathRestpointRm, operators, 0, (*server).removeRestpoint},
-		{"GET", wire.PathJobs, viewers, 0, (*server).listJobs},
-		{"POST", wire.PathJobs, operators, small, (*server).createJob},
-		{"GET", wire.PathJobInfo, viewers, 0, (*server).showJob},
-		{"DELETE", wire.PathJobInfo, operators, 0, (*server).cancelJob},
-		{"POST", wire.PathJobHold, operators, 0, (*server).holdJob},
-		{"GET", wire.PathNodes, viewers, 0, (*server).listNodes},
-		{"GET", wire.PathNode, viewers, 0, (*server).showNode},
-		{"POST", wire.PathNodeRevoke, admins, 0, (*server).revokeNode},
-		{"GET", wire.PathEnrolTokens, admins, 0, (*server).listEnrolTokens},
-		{"POST", wire.PathEnrolTokens, admins, small, (*server).createEnrolToken},
-		{"DELETE", wire.PathEnrolToken, admins, 0, (*server).removeEnrolToken},
-		{"GET", wire.PathTokens, admins, 0, (*server).listTokens},
-		{"POST", wire.PathTokens, admins, small, (*server).createToken},
-		{"DELETE", wire.PathToken, admins, 0, (*server).removeToken},
-		{"GET", wire.PathStagingStats, viewers, 0, (*server).stagingStats},
-		{"POST", wire.PathStagingRun, admins, 0, (*server).stagingRun},
-		{"POST", wire.PathRecoveryKey, admins, 0, (*server).recoveryKey},
-	}
+// register is every operation of the public API.
+func (s *server) register(api huma.API) {
+	add(s, api, op{id: "whoami", method: "GET", path: wire.PathWhoami, tag: "access", summary: "Who calls, and what this master is"}, s.whoami)
+	add(s, api, op{id: "list-projects", method: "GET", path: wire.PathProjects, tag: "projects", summary: "List the projects that the caller may see"}, s.listProjects)
+	add(s, api, op{id: "get-project", method: "GET", path: wire.PathProject, tag: "projects", summary: "Show a project"}, s.getProject)
+	s.registerMachines(api)
+	s.registerRestpoints(api)
+	s.registerJobs(api)
+	s.registerLaunches(api)
+	s.registerProviders(api)
+	s.registerNodes(api)
+	s.registerTokens(api)
+	s.registerStaging(api)
+	s.registerEvents(api)
 }
 
-func (s *server) whoami(c *call) error {
-	return c.answer(http.StatusOK, wire.Whoami{Name: c.tok.Name, Role: c.tok.Role(c.tok.Project), Project: c.tok.Project, Version: s.Version})
+type whoamiOut struct{ Body wire.Whoami }
+
+func (s *server) whoami(ctx context.Context, _ *struct{}) (*whoamiOut, error) {
+	p := person(ctx)
+	return &whoamiOut{wire.Whoami{Name: p.Name, Role: p.role(), Project: p.Project, Version: s.Version, Kind: p.Kind, ID: p.ID, Expires: p.Expires}}, nil
+}
+
+type projectRef struct {
+	Project string `path:"project" maxLength:"256"`
+}
+
+type projectOut struct{ Body wire.ProjectInfo }
+
+func (s *server) listProjects(ctx context.Context, in *PageParams) (*pageOut[wire.ProjectInfo], error) {
+	list, err := s.Catalog.Projects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.ProjectInfo
+	for i := range list {
+		if person(ctx).Principal.Role(list[i].ID) != "" {
+			info, err := s.projectInfo(ctx, &list[i])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, info)
+		}
+	}
+	return listed(out, in, "name", func(p *wire.ProjectInfo) sortKey { return sortKey{Text: p.Name, ID: p.ID} })
+}
+
+func (s *server) getProject(ctx context.Context, in *projectRef) (*projectOut, error) {
+	if person(ctx).Principal.Role(in.Project) == "" {
+		return nil, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no project %.64q", in.Project)
+	}
+	p, err := s.Catalog.Project(ctx, in.Project)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.projectInfo(ctx, &p)
+	if err != nil {
+		return nil, err
+	}
+	return &projectOut{info}, nil
+}
+
+func (s *server) projectInfo(ctx context.Context, p *catalog.Project) (wire.ProjectInfo, error) {
+	n, err := s.Catalog.CountMachines(ctx, p.ID)
+	return wire.ProjectInfo{ID: p.ID, Name: p.Name, Created: p.Created, Role: person(ctx).Principal.Role(p.ID), Machines: n}, err
 }

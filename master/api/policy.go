@@ -2,6 +2,7 @@ package api
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openmigrate/openmigrate/chunker"
@@ -49,6 +50,25 @@ func checkPolicy(p *wire.MachinePolicy) error {
 			if day < 0 || day > 6 {
 				return badField("window", "weekday %d: want 0 (Sunday) to 6", day)
 			}
+		}
+	}
+	return nil
+}
+
+// checkBelonging refuses groups and tags that cannot be shown on one line.
+func checkBelonging(c *wire.MachineChange) error {
+	if c.Group != nil && !words(*c.Group, 0, wire.MaxGroup) {
+		return badField("group", "group %.40q: want up to %d bytes of printable text", *c.Group, wire.MaxGroup)
+	}
+	if c.Tags == nil {
+		return nil
+	}
+	if len(*c.Tags) > wire.MaxTags {
+		return badField("tags", "%d tags, at most %d", len(*c.Tags), wire.MaxTags)
+	}
+	for _, t := range *c.Tags {
+		if !words(t, 1, wire.MaxGroup) || strings.Contains(t, ",") {
+			return badField("tags", "tag %.40q: want up to %d bytes of printable text without a comma", t, wire.MaxGroup)
 		}
 	}
 	return nil

@@ -1,38 +1,86 @@
 package api
 
 import (
-	"errors"
+	"context"
+	"io"
 	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-func asProblem(err error, p **wire.Problem) bool { return errors.As(err, p) }
+type RestpointRef struct {
+	Restpoint string `path:"restpoint" maxLength:"256"`
+}
 
-// restpoint reads a restpoint, if it is of the caller's project.
-func (s *server) restpoint(c *call, ref string) (catalog.Restpoint, error) {
-	r, err := s.Catalog.Restpoint(c.ctx, ref)
-	if err == nil && r.Project != c.tok.Project {
-		return r, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no restpoint %.100q", ref)
+type restpointOut struct {
+	ETag string `header:"ETag"`
+	Body wire.RestpointInfo
+}
+
+func (s *server) registerRestpoints(api huma.API) {
+	add(s, api, op{id: "list-restpoints", method: "GET", path: wire.PathRestpointsOf, tag: "restpoints", summary: "List a machine's restpoints, newest first"}, s.listRestpoints)
+	add(s, api, op{id: "get-latest-restpoint", method: "GET", path: wire.PathRestpointLatest, tag: "restpoints", summary: "Show a machine's newest restpoint"}, s.latestRestpoint)
+	add(s, api, op{id: "get-restpoint", method: "GET", path: wire.PathRestpoint, tag: "restpoints", summary: "Show a restpoint"}, s.getRestpoint)
+	add(s, api, op{id: "remove-restpoint", method: "DELETE", path: wire.PathRestpoint, tag: "restpoints", summary: "Remove a restpoint",
+		text: "Every other one stays whole. One that is pinned, or that a launch uses, is not removed."}, s.removeRestpoint)
+	add(s, api, op{id: "diff-restpoints", method: "GET", path: wire.PathDiff, tag: "restpoints", summary: "What changed on each disk since another restpoint",
+		text: "map divides the disk into equal parts, and says how many bytes of each changed."}, s.diff)
+	add(s, api, op{id: "pin-restpoint", method: "PUT", path: wire.PathPin, tag: "restpoints", summary: "Keep a restpoint from being removed"}, s.pin)
+	add(s, api, op{id: "unpin-restpoint", method: "DELETE", path: wire.PathPin, tag: "restpoints", summary: "Let a restpoint be removed again"}, s.unpin)
+	add(s, api, op{id: "list-files", method: "GET", path: wire.PathRestpointFile, tag: "restpoints", summary: "List a folder on a disk of a restpoint",
+		text: "Nothing is restored for it. ext2, ext3, ext4 and XFS can be read."}, s.listFiles)
+	add(s, api, op{id: "download-file", method: "GET", path: wire.PathRestpointGet, tag: "restpoints", summary: "Get a file from a disk of a restpoint",
+		content: "application/octet-stream"}, s.downloadFile)
+}
+
+// restpoint reads a restpoint of the caller's project: its id, or M/latest.
+func (s *server) restpoint(ctx context.Context, ref string) (catalog.Restpoint, error) {
+	project := person(ctx).Project
+	if machine, latest := strings.CutSuffix(ref, "/latest"); latest {
+		m, err := s.Catalog.MachineOf(ctx, project, machine)
+		if err != nil {
+			return catalog.Restpoint{}, err
+		}
+		ref = m.ID + "/latest"
+	}
+	r, err := s.Catalog.Restpoint(ctx, ref)
+	if err == nil && r.Project != project {
+		return catalog.Restpoint{}, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no restpoint %.64q", ref).
+			WithNext("openmigrate restpoints ls M lists those of a machine")
 	}
 	return r, err
 }
 
-func (s *server) listRestpoints(c *call) error {
-	m, err := s.machine(c)
+type listRestpointsIn struct {
+	MachineRef
+	PageParams
+	Consistency []string `query:"consistency" maxItems:"4" doc:"Any of these: fuzzy, crash, filesystem, application."`
+	State       []string `query:"state" maxItems:"4" doc:"Any of these: listed, damaged."`
+	Pinned      bool     `query:"pinned" doc:"Only pinned ones."`
+}
+
+func (s *server) listRestpoints(ctx context.Context, in *listRestpointsIn) (*pageOut[wire.RestpointInfo], error) {
+	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	list, err := s.Catalog.Restpoints(c.ctx, m.ID)
+	list, err := s.Catalog.Restpoints(ctx, m.ID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out := make([]wire.RestpointInfo, 0, len(list))
 	for i := range list {
-		out = append(out, restpointInfo(&list[i]))
+		r := &list[i]
+		if oneOf(in.Consistency, r.Consistency) && oneOf(in.State, string(r.State)) && (!in.Pinned || r.Pinned) {
+			out = append(out, restpointInfo(r))
+		}
 	}
-	return c.answer(http.StatusOK, out)
+	return listed(out, &in.PageParams, "-sequence", func(r *wire.RestpointInfo) sortKey { return sortKey{Number: int64(r.Sequence), ID: r.ID} })
 }
 
 func restpointInfo(r *catalog.Restpoint) wire.RestpointInfo {
@@ -40,146 +88,172 @@ func restpointInfo(r *catalog.Restpoint) wire.RestpointInfo {
 		ID: r.ID, Machine: r.Machine, Sequence: r.Sequence, Created: r.Created, Instant: r.Instant, Listed: r.Listed, Parent: r.Parent,
 		Consistency: r.Consistency, State: string(r.State), Pinned: r.Pinned, Verified: r.Verified, Disks: r.Disks, Stats: r.Stats,
 	}
+	if info.Disks == nil {
+		info.Disks = []format.Disk{}
+	}
 	for _, d := range r.Disks {
 		info.Size += d.Size
 	}
 	return info
 }
 
-func (s *server) showRestpoint(c *call) error {
-	r, err := s.restpoint(c, c.r.PathValue("restpoint"))
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, restpointInfo(&r))
+func restpointRevision(r *catalog.Restpoint) string { return revision(r.Pinned, r.State) }
+
+func answerRestpoint(r *catalog.Restpoint) *restpointOut {
+	return &restpointOut{ETag: etag(restpointRevision(r)), Body: restpointInfo(r)}
 }
 
-func (s *server) diff(c *call) error {
-	from, err := s.restpoint(c, c.r.URL.Query().Get("from"))
+func (s *server) getRestpoint(ctx context.Context, in *RestpointRef) (*restpointOut, error) {
+	r, err := s.restpoint(ctx, in.Restpoint)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	to, err := s.restpoint(c, c.r.URL.Query().Get("to"))
+	return answerRestpoint(&r), nil
+}
+
+func (s *server) latestRestpoint(ctx context.Context, in *MachineRef) (*restpointOut, error) {
+	r, err := s.restpoint(ctx, in.Machine+"/latest")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	disks, err := s.Catalog.DiffRestpoints(c.ctx, from.ID, to.ID)
+	return answerRestpoint(&r), nil
+}
+
+type diffIn struct {
+	RestpointRef
+	From string `query:"from" required:"true" maxLength:"256" doc:"The restpoint to compare with: its id, or M/latest."`
+}
+
+type diffOut struct{ Body []wire.DiskDiff }
+
+func (s *server) diff(ctx context.Context, in *diffIn) (*diffOut, error) {
+	from, err := s.restpoint(ctx, in.From)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	to, err := s.restpoint(ctx, in.Restpoint)
+	if err != nil {
+		return nil, err
+	}
+	disks, err := s.Catalog.DiffRestpoints(ctx, from.ID, to.ID)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]wire.DiskDiff, 0, len(disks))
 	for _, d := range disks {
 		out = append(out, wire.DiskDiff(d))
 	}
-	return c.answer(http.StatusOK, out)
+	return &diffOut{out}, nil
 }
 
-// changeRestpoint runs fn on the restpoint of the path and answers with nothing.
-func (s *server) changeRestpoint(c *call, what string, fn func(id string) error) error {
-	r, err := s.restpoint(c, c.r.PathValue("restpoint"))
+type restpointChange struct {
+	RestpointRef
+	Match
+}
+
+// changeRestpoint runs fn on a restpoint.
+func (s *server) changeRestpoint(ctx context.Context, in *restpointChange, fn func(id string) error) (*struct{}, error) {
+	r, err := s.restpoint(ctx, in.Restpoint)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if err := in.check(restpointRevision(&r), false); err != nil {
+		return nil, err
 	}
 	if err := fn(r.ID); err != nil {
-		return err
+		return nil, err
 	}
-	s.audit(c, what, r.ID)
-	return c.done()
+	shown := func(r *catalog.Restpoint) map[string]any {
+		return map[string]any{"machine": r.Machine, "sequence": r.Sequence, "pinned": r.Pinned, "state": r.State}
+	}
+	var after any
+	if now, err := s.Catalog.Restpoint(ctx, r.ID); err == nil {
+		after = shown(&now)
+	}
+	s.changed(ctx, "restpoint", r.ID, r.Machine, shown(&r), after)
+	return nil, nil
 }
 
-func (s *server) pin(c *call) error {
-	return s.changeRestpoint(c, "pinned", func(id string) error { return s.Catalog.PinRestpoint(c.ctx, id, true) })
+func (s *server) pin(ctx context.Context, in *restpointChange) (*struct{}, error) {
+	return s.changeRestpoint(ctx, in, func(id string) error { return s.Catalog.PinRestpoint(ctx, id, true) })
 }
 
-func (s *server) unpin(c *call) error {
-	return s.changeRestpoint(c, "unpinned", func(id string) error { return s.Catalog.PinRestpoint(c.ctx, id, false) })
+func (s *server) unpin(ctx context.Context, in *restpointChange) (*struct{}, error) {
+	return s.changeRestpoint(ctx, in, func(id string) error { return s.Catalog.PinRestpoint(ctx, id, false) })
 }
 
-func (s *server) removeRestpoint(c *call) error {
-	return s.changeRestpoint(c, "removed restpoint", func(id string) error { return s.Catalog.RemoveRestpoint(c.ctx, id) })
+func (s *server) removeRestpoint(ctx context.Context, in *restpointChange) (*struct{}, error) {
+	return s.changeRestpoint(ctx, in, func(id string) error { return s.Catalog.RemoveRestpoint(ctx, id) })
 }
 
-func (s *server) listJobs(c *call) error {
-	list, err := s.Catalog.Jobs(c.ctx)
+// Files reads files on disks of restpoints, without restoring them.
+type Files interface {
+	// List calls fn with what is in a folder, or with the one file that path names. partition 0: the disk's only one, or none.
+	List(ctx context.Context, r *catalog.Restpoint, disk, partition int, path string, fn func(wire.FileInfo) error) error
+	// Open returns a regular file's content and size.
+	Open(ctx context.Context, r *catalog.Restpoint, disk, partition int, path string) (content io.ReadCloser, size int64, err error)
+}
+
+type FileIn struct {
+	RestpointRef
+	Disk      int    `path:"disk" minimum:"0" maximum:"127" doc:"Number of the disk in the restpoint, from 0."`
+	Partition int    `query:"partition" minimum:"0" maximum:"256" doc:"Number of the partition, from 1; 0: the only one, or the whole disk."`
+	Path      string `query:"path" default:"/" maxLength:"4096" doc:"Path on that file system."`
+}
+
+type listFilesIn struct {
+	FileIn
+	PageParams
+}
+
+// onDisk finds what files are asked of.
+func (s *server) onDisk(ctx context.Context, in *FileIn) (catalog.Restpoint, error) {
+	r, err := s.restpoint(ctx, in.Restpoint)
+	switch {
+	case err != nil:
+		return r, err
+	case in.Disk >= len(r.Disks):
+		return r, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "restpoint %s has no disk %d, it has %d, from 0", r.ID, in.Disk, len(r.Disks))
+	case s.Files == nil:
+		return r, wire.NewProblem(http.StatusNotImplemented, wire.CodeUnsupported, "this master reads no files of restpoints").
+			WithNext("openmigrate restpoints files " + r.ID + " reads them on the machine that it runs on")
+	}
+	return r, nil
+}
+
+func (s *server) listFiles(ctx context.Context, in *listFilesIn) (*pageOut[wire.FileInfo], error) {
+	r, err := s.onDisk(ctx, &in.FileIn)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := make([]wire.JobInfo, 0, len(list))
-	for i := range list {
-		if list[i].Project == c.tok.Project {
-			out = append(out, jobInfo(&list[i]))
+	var out []wire.FileInfo
+	err = s.Files.List(ctx, &r, in.Disk, in.Partition, in.Path, func(f wire.FileInfo) error {
+		if len(out) >= maxFolder {
+			return wire.NewProblem(http.StatusUnprocessableEntity, wire.CodeTooLarge, "the folder has more than %d entries", maxFolder).
+				WithNext("openmigrate restpoints files, or restpoints mount")
 		}
+		out = append(out, f)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return c.answer(http.StatusOK, out)
+	return listed(out, &in.PageParams, "name", func(f *wire.FileInfo) sortKey { return sortKey{Text: f.Name} })
 }
 
-func jobInfo(j *catalog.Job) wire.JobInfo {
-	return wire.JobInfo{ID: j.ID, Kind: j.Kind, State: string(j.State), Restpoint: j.Restpoint, Holder: j.Holder, Attempts: j.Attempts,
-		Created: j.Created, Started: j.Started, Ended: j.Ended, Progress: j.Progress, Result: j.Result, Failure: j.Failure}
-}
+// maxFolder is how many entries of a folder are listed.
+const maxFolder = 100_000
 
-func (s *server) createJob(c *call) error {
-	var q wire.JobRequest
-	if err := c.decode(&q); err != nil {
-		return err
-	}
-	switch q.Kind {
-	case wire.JobVerify, wire.JobExport, wire.JobHydrate:
-	default:
-		return wire.NewProblem(http.StatusBadRequest, wire.CodeBadRequest, "job kind %.40q: want verify, export or hydrate", q.Kind)
-	}
-	r, err := s.restpoint(c, q.Restpoint)
+func (s *server) downloadFile(ctx context.Context, in *FileIn) (*huma.StreamResponse, error) {
+	r, err := s.onDisk(ctx, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if q.Disk != nil && (*q.Disk < 0 || *q.Disk >= len(r.Disks)) {
-		return wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "restpoint %s has no disk %d, it has %d, from 0", r.ID, *q.Disk, len(r.Disks))
-	}
-	j, err := s.Catalog.CreateJob(c.ctx, catalog.JobSpec{Kind: q.Kind, Restpoint: r.ID, Disk: q.Disk, Target: q.Target, Overwrite: q.Overwrite})
+	content, size, err := s.Files.Open(ctx, &r, in.Disk, in.Partition, in.Path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.audit(c, "made job", j.Kind+" "+j.ID)
-	return c.answer(http.StatusCreated, jobInfo(&j))
-}
-
-// job reads the job of the path, if it is of the caller's project.
-func (s *server) job(c *call) (catalog.Job, error) {
-	j, err := s.Catalog.Job(c.ctx, c.r.PathValue("job"))
-	if err == nil && j.Project != c.tok.Project {
-		return j, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no job %.100q", c.r.PathValue("job"))
-	}
-	return j, err
-}
-
-func (s *server) showJob(c *call) error {
-	j, err := s.job(c)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, jobInfo(&j))
-}
-
-func (s *server) cancelJob(c *call) error {
-	j, err := s.job(c)
-	if err != nil {
-		return err
-	}
-	if err := s.Catalog.CancelJob(c.ctx, j.ID); err != nil {
-		return err
-	}
-	s.audit(c, "cancelled job", j.ID)
-	return c.done()
-}
-
-func (s *server) holdJob(c *call) error {
-	j, err := s.job(c)
-	if err != nil {
-		return err
-	}
-	out, err := s.Catalog.HoldJob(c.ctx, c.holder(), j.ID)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, out)
+	name := in.Path[strings.LastIndexByte(in.Path, '/')+1:]
+	s.changed(ctx, "restpoint", r.ID, r.Machine, nil, map[string]any{"downloaded": in.Path, "disk": in.Disk, "size": size})
+	return guestStream("application/octet-stream", name, size, content), nil
 }

@@ -1,87 +1,87 @@
 package api
 
 import (
-	"encoding/json"
+	"context"
 	"net/http"
-	"strings"
-	gosync "sync"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/openmigrate/openmigrate/wire"
 )
 
-func (s *server) stagingStats(c *call) error {
-	report, err := s.Staging.Stats(c.ctx)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, report)
+func (s *server) registerStaging(api huma.API) {
+	add(s, api, op{id: "get-staging", method: "GET", path: wire.PathStaging, tag: "staging", summary: "Count what is in staging",
+		text: "The whole index is read for it, so what was counted in the last minute is given again unless fresh is set."}, s.getStaging)
+	add(s, api, op{id: "run-staging", method: "POST", path: wire.PathStagingRun, tag: "staging", summary: "Check staging, collect garbage, or make the index anew",
+		status: http.StatusAccepted, creates: true}, s.runStaging)
+	add(s, api, op{id: "create-recovery-key", method: "POST", path: wire.PathRecoveryKey, tag: "staging", summary: "Make an offline key that opens the bucket when the master is lost",
+		text: "It is in the answer and nowhere else.", status: http.StatusCreated, creates: true}, s.createRecoveryKey)
+	add(s, api, op{id: "list-operations", method: "GET", path: wire.PathOperations, tag: "operations", summary: "List what runs long, newest first",
+		text: "What is over is remembered for a while, and not when the master has restarted."}, s.listOperations)
+	add(s, api, op{id: "get-operation", method: "GET", path: wire.PathOperation, tag: "operations", summary: "Show an operation"}, s.getOperation)
+	add(s, api, op{id: "cancel-operation", method: "POST", path: wire.PathOperationCancel, tag: "operations", summary: "Stop an operation"}, s.cancelOperation)
 }
 
-func (s *server) recoveryKey(c *call) error {
-	key, err := s.Staging.NewRecoveryKey(c.ctx, c.tok.Name+" "+time.Now().UTC().Format(time.DateOnly))
-	if err != nil {
-		return err
-	}
-	s.audit(c, "made recovery key", "")
-	return c.answer(http.StatusCreated, wire.RecoveryKey{Key: key})
+// statsAge is how old counts may be that are given again.
+const statsAge = time.Minute
+
+type getStagingIn struct {
+	Fresh bool `query:"fresh" doc:"Count now."`
 }
 
-// stagingRun does a long operation on staging.
-func (s *server) stagingRun(c *call) error {
-	var run func(func(wire.Progress)) (any, error)
-	switch op := c.r.PathValue("operation"); op {
+type stagingOut struct{ Body wire.StagingStats }
+
+func (s *server) getStaging(ctx context.Context, in *getStagingIn) (*stagingOut, error) {
+	s.counting.Lock() // one count at a time serves all who wait for it
+	defer s.counting.Unlock()
+	if s.counted != nil && !in.Fresh && time.Since(s.countedAt) < statsAge {
+		return &stagingOut{*s.counted}, nil
+	}
+	stats, err := s.Staging.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.counted, s.countedAt = &stats, time.Now()
+	return &stagingOut{stats}, nil
+}
+
+type recoveryKeyIn struct{ Idempotent }
+
+type recoveryKeyOut struct{ Body wire.RecoveryKey }
+
+func (s *server) createRecoveryKey(ctx context.Context, _ *recoveryKeyIn) (*recoveryKeyOut, error) {
+	key, err := s.Staging.NewRecoveryKey(ctx, person(ctx).Name+" "+time.Now().UTC().Format(time.DateOnly))
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, "project", person(ctx).Project, "", nil, map[string]any{"recovery_key": "made"})
+	return &recoveryKeyOut{wire.RecoveryKey{Key: key}}, nil
+}
+
+type runStagingIn struct {
+	Idempotent
+	Action string `path:"action" enum:"check,check-deep,gc,rebuild-index" doc:"check compares the index with the bucket, check-deep also what each pack lists; gc deletes what nothing needs; rebuild-index makes the index from the bucket alone."`
+}
+
+type operationOut struct {
+	Location string `header:"Location"`
+	Body     wire.OperationInfo
+}
+
+func (s *server) runStaging(ctx context.Context, in *runStagingIn) (*operationOut, error) {
+	var run func(context.Context, func(wire.Progress)) (any, error)
+	switch in.Action {
 	case "check", "check-deep":
-		run = func(p func(wire.Progress)) (any, error) { return s.Staging.Check(c.ctx, op == "check-deep", p) }
-	case "gc":
-		run = func(p func(wire.Progress)) (any, error) { return s.Staging.Collect(c.ctx, p) }
-	case "rebuild-index":
-		run = func(p func(wire.Progress)) (any, error) { return s.Staging.Rebuild(c.ctx, p) }
-	default:
-		return wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no operation %.40q on staging", op)
-	}
-	op := "staging " + c.r.PathValue("operation")
-	s.audit(c, "runs", op)
-	return s.stream(c, op, time.Second, run)
-}
-
-// stream runs what takes long and writes a line of JSON for each step, but not two within pause, and the report or the problem last.
-func (s *server) stream(c *call, what string, pause time.Duration, run func(tell func(wire.Progress)) (any, error)) error {
-	c.w.Header().Set("Content-Type", "application/x-ndjson")
-	out := json.NewEncoder(c.w)
-	control := http.NewResponseController(c.w)
-	_ = control.SetReadDeadline(time.Time{}) // over HTTP/1.1 the server's would end the request; over HTTP/2 there is none
-	var mu gosync.Mutex
-	last := time.Time{}
-	report, err := run(func(p wire.Progress) {
-		mu.Lock()
-		defer mu.Unlock()
-		if time.Since(last) < pause {
-			return
+		run = func(ctx context.Context, p func(wire.Progress)) (any, error) {
+			return s.Staging.Check(ctx, in.Action == "check-deep", p)
 		}
-		last = time.Now()
-		_ = out.Encode(wire.StagingLine{Progress: &p}) // a caller that is gone is noticed by the context
-		_ = control.Flush()
-	})
-	line := wire.StagingLine{}
-	if err == nil {
-		line.Report, err = json.Marshal(report)
+	case "gc":
+		run = s.Staging.Collect
+	case "rebuild-index":
+		run = s.Staging.Rebuild
+	default: // the document says so, too
+		return nil, badField("action", "there is no operation %.40q on staging", in.Action)
 	}
-	if err != nil {
-		line.Problem = problemOf(err)
-		s.Log.Error("operation failed", "operation", what, "error", err)
-	}
-	_ = out.Encode(line)
-	return nil
-}
-
-// problemOf makes a problem of any error whose text an admin may see.
-func problemOf(err error) *wire.Problem {
-	if p := (*wire.Problem)(nil); asProblem(err, &p) {
-		return p
-	}
-	if p := providerProblem(err); p != nil {
-		return p
-	}
-	return wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "%s", strings.TrimSpace(err.Error()))
+	return s.begin(ctx, "staging-"+in.Action, "", run)
 }

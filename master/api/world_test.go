@@ -29,6 +29,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
 	"github.com/openmigrate/openmigrate/master/identity"
+	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -43,7 +44,8 @@ type world struct {
 	registry *identity.Registry
 	accounts *accounts.Service
 	url      string
-	handler  http.Handler
+	handler  *Handler
+	outbox   *outbox.Outbox
 	launches *fakeLaunches
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
@@ -58,7 +60,9 @@ func (e enroller) Enrol(ctx context.Context, project string, q *wire.EnrollReque
 // fakeStaging is a bucket's operations that do nothing.
 type fakeStaging struct{ fail error }
 
-func (s fakeStaging) Stats(context.Context) (any, error) { return map[string]int{"packs": 1}, s.fail }
+func (s fakeStaging) Stats(context.Context) (wire.StagingStats, error) {
+	return wire.StagingStats{Objects: 1, Packs: map[string]wire.Amount{}}, s.fail
+}
 func (s fakeStaging) Check(_ context.Context, _ bool, p func(wire.Progress)) (any, error) {
 	p(wire.Progress{Done: 1})
 	return map[string]int{"damaged": 0}, s.fail
@@ -80,7 +84,8 @@ func newWorld(t *testing.T) *world {
 // newWorldWith is newWorld with an engine of launches.
 func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	t.Helper()
-	w := &world{t: t, env: catalogtest.New(t, nil), caDir: t.TempDir()}
+	w := &world{t: t, env: catalogtest.New(t, nil), caDir: t.TempDir(), outbox: outbox.New(1000)}
+	db := outbox.Watch(w.env.DB, func(events []outbox.Event) { w.outbox.Publish(events...) })
 	w.env.Clock.Advance(time.Since(w.env.Clock.Now())) // clients judge certificates by the real time
 	// The CA is older than any certificate that the tests want.
 	if _, err := ca.Open(w.caDir, clock.NewFake(w.env.Clock.Now().Add(-100*24*time.Hour))); err != nil {
@@ -90,11 +95,11 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	if w.ca, err = ca.Open(w.caDir, w.env.Clock); err != nil {
 		t.Fatal(err)
 	}
-	w.registry, err = identity.Open(t.Context(), w.env.DB, w.ca, w.env.Clock, enroller{w.env.Catalog}, w.env.MasterKey.Public().(ed25519.PublicKey))
+	w.registry, err = identity.Open(t.Context(), db, w.ca, w.env.Clock, enroller{w.env.Catalog}, w.env.MasterKey.Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.accounts, err = accounts.Open(t.Context(), w.env.DB, w.env.Clock, nil); err != nil {
+	if w.accounts, err = accounts.Open(t.Context(), db, w.env.Clock, nil); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -102,8 +107,11 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	h := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), Project: catalog.DefaultProject,
+	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.handler = h
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -118,6 +126,8 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(l, "", "") }()
 	t.Cleanup(func() {
+		h.Close()
+		w.outbox.Close()
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}

@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"context"
+	"math/bits"
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
 )
 
 // DiskDiff is how one disk differs between two restpoints.
@@ -15,6 +17,8 @@ type DiskDiff struct {
 	Change  string `json:"change"`  // same, changed, added, removed, rechunked (other chunk size: not comparable, all counts)
 	Chunks  int64  `json:"chunks"`  // of the second that the first does not have at that place
 	Changed int64  `json:"changed"` // bytes of these
+	// Map divides the disk into at most wire.DiffParts equal parts: the bytes of each that changed.
+	Map []int64 `json:"map"`
 }
 
 // DiffRestpoints tells what b has that a has not. It costs in proportion to the difference.
@@ -42,6 +46,8 @@ func (c *Catalog) DiffRestpoints(ctx context.Context, a, b string) ([]DiskDiff, 
 		d := &to.Disks[i]
 		diff := DiskDiff{Disk: d.ID, Name: d.Name, Size: d.Size, Change: "added"}
 		layout := d.Layout()
+		parts := min(layout.Chunks(), wire.DiffParts)
+		diff.Map = make([]int64, parts)
 		old := format.Tree{Chunks: layout.Chunks()}
 		if was := from.disk(d.ID); was != nil && was.ChunkSize == d.ChunkSize {
 			old, diff.Change = was.Tree(), "changed"
@@ -52,6 +58,10 @@ func (c *Catalog) DiffRestpoints(ctx context.Context, a, b string) ([]DiskDiff, 
 			_, n := layout.Extent(index)
 			diff.Chunks++
 			diff.Changed += int64(n)
+			// Of 128 bits, as disks are large; index is below the number of chunks, so the part is below parts.
+			hi, lo := bits.Mul64(uint64(index), uint64(parts))
+			part, _ := bits.Div64(hi, lo, uint64(layout.Chunks()))
+			diff.Map[part] += int64(n)
 			return nil
 		}})
 		if err != nil {
@@ -64,7 +74,7 @@ func (c *Catalog) DiffRestpoints(ctx context.Context, a, b string) ([]DiskDiff, 
 	}
 	for i := range from.Disks {
 		if d := &from.Disks[i]; to.disk(d.ID) == nil {
-			diffs = append(diffs, DiskDiff{Disk: d.ID, Name: d.Name, Size: d.Size, Change: "removed"})
+			diffs = append(diffs, DiskDiff{Disk: d.ID, Name: d.Name, Size: d.Size, Change: "removed", Map: []int64{}})
 		}
 	}
 	return diffs, nil

@@ -54,6 +54,8 @@ type Machine struct {
 	AgentVersion      string          `json:"agent_version"`
 	Policy            Policy          `json:"policy"`
 	AssignmentVersion uint64          `json:"assignment_version"`
+	Group             string          `json:"group,omitempty"` // people's, to sort machines by
+	Tags              []string        `json:"tags,omitempty"`  // likewise; sorted
 
 	// The chain of its restpoints.
 	LastRestpoint string    `json:"last_restpoint,omitempty"` // newest that is listed
@@ -181,6 +183,58 @@ func (c *Catalog) Machine(ctx context.Context, ref string) (Machine, error) {
 	return m, err
 }
 
+// MachineOf returns a machine of a project by its id or name; CodeNotFound, also for one of another project.
+func (c *Catalog) MachineOf(ctx context.Context, project, ref string) (Machine, error) {
+	var m Machine
+	err := c.db.View(ctx, func(r store.Reader) (err error) {
+		if m, err = getMachine(r, ref); err == nil && m.Project == project {
+			return c.complete(r, &m)
+		}
+		if err != nil && !wire.HasCode(err, wire.CodeNotFound) {
+			return err
+		}
+		id, err := r.Get(tableMachineNames, under(project, []byte(ref)))
+		if errors.Is(err, store.ErrNotFound) {
+			return noMachine(ref)
+		}
+		if err == nil {
+			m, err = getMachine(r, string(id))
+		}
+		if err != nil {
+			return err
+		}
+		return c.complete(r, &m)
+	})
+	if err != nil {
+		return Machine{}, err
+	}
+	return m, nil
+}
+
+// OS is what the machine's system calls itself; empty: unknown.
+func (m *Machine) OS() string {
+	if m.Inventory == nil {
+		return ""
+	}
+	if m.Inventory.OS.PrettyName != "" {
+		return m.Inventory.OS.PrettyName
+	}
+	return strings.TrimSpace(m.Inventory.OS.ID + " " + m.Inventory.OS.Version)
+}
+
+// CountMachines returns how many machines a project has.
+func (c *Catalog) CountMachines(ctx context.Context, project string) (int, error) {
+	n := 0
+	err := c.db.View(ctx, func(r store.Reader) error {
+		n = 0
+		return r.Scan(tableMachineNames, under(project, nil), nil, func(_, _ []byte) error {
+			n++
+			return nil
+		})
+	})
+	return n, err
+}
+
 // Machines returns a project's machines in order of their names.
 func (c *Catalog) Machines(ctx context.Context, project string) ([]Machine, error) {
 	var all []Machine
@@ -212,9 +266,13 @@ func putMachine(w store.Writer, m *Machine) error {
 func getMachine(r store.Reader, id string) (Machine, error) {
 	m, err := machines.get(r, []byte(id))
 	if errors.Is(err, store.ErrNotFound) || err == nil && m.Removing {
-		return m, notFound("there is no machine %.64q", id).WithNext("openmigrate machines ls lists them")
+		return m, noMachine(id)
 	}
 	return m, err
+}
+
+func noMachine(ref string) error {
+	return notFound("there is no machine %.64q", ref).WithNext("openmigrate machines ls lists them")
 }
 
 func findMachine(r store.Reader, ref string) (Machine, error) {

@@ -188,3 +188,22 @@ func (c *Catalog) Session(ctx context.Context, id string) (Session, error) {
 	}
 	return s, err
 }
+
+// Sessions returns a machine's sessions that are remembered, oldest first.
+func (c *Catalog) Sessions(ctx context.Context, machine string) ([]Session, error) {
+	var all []Session
+	err := c.db.View(ctx, func(r store.Reader) error {
+		all = nil
+		return r.Scan(tableMachineSession, under(machine, nil), nil, func(_, id []byte) error {
+			s, err := sessions.get(r, id)
+			all = append(all, s)
+			return err
+		})
+	})
+	for i := range all {
+		if p, ok := c.progress.get(all[i].ID); ok {
+			all[i].Progress = p
+		}
+	}
+	return all, err
+}

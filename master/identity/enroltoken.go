@@ -78,6 +78,20 @@ func (r *Registry) EnrolTokens(ctx context.Context, project string) ([]EnrolToke
 	return tokens, err
 }
 
+// EnrolToken finds an enrolment token of a project, without its hash: CodeNotFound.
+func (r *Registry) EnrolToken(ctx context.Context, project, id string) (*EnrolToken, error) {
+	t := &EnrolToken{}
+	err := r.db.View(ctx, func(tx store.Reader) error { return get(tx, tableEnrol, id, t) })
+	if err == nil && t.Project != project {
+		err = missing(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.Secret, t.Grants = nil, nil
+	return t, nil
+}
+
 // RemoveEnrolToken makes a token worthless.
 func (r *Registry) RemoveEnrolToken(ctx context.Context, id string) error {
 	return r.db.Update(ctx, func(tx store.Writer) error {

@@ -92,7 +92,7 @@ func sameHash(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 func get(tx store.Reader, table, id string, v any) error {
 	b, err := tx.Get(table, []byte(id))
 	if errors.Is(err, store.ErrNotFound) {
-		return wire.NewProblem(404, wire.CodeNotFound, "there is no %.64q", id)
+		return missing(id)
 	}
 	if err != nil {
 		return err
@@ -101,6 +101,10 @@ func get(tx store.Reader, table, id string, v any) error {
 		return fmt.Errorf("read %s %s: %w", table, id, err)
 	}
 	return nil
+}
+
+func missing(id string) *wire.Problem {
+	return wire.NewProblem(404, wire.CodeNotFound, "there is no %.64q", id)
 }
 
 func put(tx store.Writer, table, id string, v any) error {

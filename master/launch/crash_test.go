@@ -221,7 +221,7 @@ func (s *story) play(t *testing.T, at int) (points int, where string) {
 		w.makeWriter()
 	}
 	if s.warm {
-		if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: true}); err != nil {
+		if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: true}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -68,7 +68,7 @@ func (s *Service) info(_ context.Context, l *row) wire.LaunchInfo {
 		ID: l.ID, Kind: l.Kind, Machine: l.Machine, MachineName: l.MachineName, Restpoint: l.Restpoint, Provider: l.Provider, Template: l.Template,
 		State: l.State, NextStep: l.nextStep(), Created: l.Created, Ended: l.Ended, Deadline: l.Deadline,
 		Steps: slices.Clone(l.Steps), Log: l.Log, Checks: l.Checks, Instance: l.Instance, Endpoints: l.Endpoints,
-		Failure: l.Failure, Source: l.Source, Forecast: wire.Duration(l.Forecast), Took: wire.Duration(l.Took), Screenshot: l.Screen,
+		Failure: l.Failure, Source: l.Source, Forecast: wire.Duration(l.Forecast), Took: wire.Duration(l.Took), Screenshot: l.Screen, Project: l.Project,
 	}
 	for _, d := range l.Disks {
 		if d.Volume != "" {

@@ -2,7 +2,7 @@ package launch
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -138,8 +138,9 @@ func (s *Service) template(ctx context.Context, machine string) (wire.LaunchTemp
 	return t, err
 }
 
-// SetTemplate replaces a machine's launch template. What only a provider can judge is judged at the launch.
-func (s *Service) SetTemplate(ctx context.Context, machine string, t wire.LaunchTemplate) error {
+// SetTemplate replaces a machine's launch template if check allows it for what the template was; nil: whatever it was. check may be called more than
+// once. What only a provider can judge is judged at the launch.
+func (s *Service) SetTemplate(ctx context.Context, machine string, t wire.LaunchTemplate, check func(was wire.LaunchTemplate) error) error {
 	m, err := s.Catalog.Machine(ctx, machine)
 	if err != nil {
 		return err
@@ -155,9 +156,18 @@ func (s *Service) SetTemplate(ctx context.Context, machine string, t wire.Launch
 	if t.Warm && t.Instant {
 		return badTemplate("warm", "a launch starts from standing volumes or from staging, not from both")
 	}
-	err = s.DB.Update(ctx, func(w store.Writer) error { return put(w, tableTemplates, m.ID, t) })
+	err = s.DB.Update(ctx, func(w store.Writer) error {
+		was, err := find[wire.LaunchTemplate](w, tableTemplates, m.ID)
+		if err == nil && check != nil {
+			err = check(was)
+		}
+		if err != nil {
+			return err
+		}
+		return put(w, tableTemplates, m.ID, t)
+	})
 	if err != nil {
-		return errors.Join(errors.New("store launch template"), err)
+		return fmt.Errorf("store launch template: %w", err)
 	}
 	s.ring()
 	return nil

@@ -47,7 +47,7 @@ func TestWarm(t *testing.T) {
 			}
 			set := func(warm bool) {
 				t.Helper()
-				if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: warm}); err != nil {
+				if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: warm}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
