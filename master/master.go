@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,6 +36,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/boltstore"
+	"github.com/openmigrate/openmigrate/master/webhook"
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -52,6 +54,7 @@ type Config struct {
 	Providers       map[string]providers.Provider
 	BrokenProviders map[string]error  // those that could not be opened, and why
 	Writers         map[string]string // see launch.Deps
+	WebhookNetworks []netip.Prefix    // private networks that webhooks may reach
 	Log             *slog.Logger
 }
 
@@ -74,6 +77,7 @@ type Master struct {
 	Identity   *identity.Registry
 	Accounts   *accounts.Service
 	Audit      *audit.Log
+	Webhooks   *webhook.Service
 	Launches   *launch.Service
 	operations *operations
 	outbox     *outbox.Outbox
@@ -154,6 +158,7 @@ func (m *Master) openState(ctx context.Context) error {
 	if m.Accounts, err = accounts.Open(ctx, m.db, clock.Real{}, nil); err != nil {
 		return err
 	}
+	m.Webhooks = webhook.New(m.db, clock.Real{}, &webhook.Options{Allow: m.conf.WebhookNetworks, Log: m.log})
 	m.Audit = audit.New(m.db, clock.Real{}, nil)
 	mark, err := m.Audit.Head(ctx)
 	if err != nil {
@@ -258,6 +263,7 @@ func (m *Master) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(ctx)
 	var ticked sync.WaitGroup
 	ticked.Go(func() { m.tick(loops) })
+	ticked.Go(func() { m.Webhooks.Run(loops) })
 	ticked.Go(func() {
 		if err := m.Launches.Run(loops); err != nil {
 			m.log.Error("launches are not driven any more; restart the master", "error", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +31,7 @@ import (
 
 type serveOptions struct {
 	dataDir, listen, staging, stagingListen, recoveryKey string
-	names                                                []string
+	names, webhookAllow                                  []string
 	providers                                            providerOptions
 }
 
@@ -41,6 +42,7 @@ func (o *serveOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.staging, "staging", "", "s3://bucket/prefix?endpoint=https://host:port (credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); default: built-in")
 	f.StringVar(&o.stagingListen, "staging-listen", "", "host:port on which built-in staging is served to agents and nodes (default: the host of --listen, and a port that is chosen once)")
 	f.StringVar(&o.recoveryKey, "recovery-key", "", "file with the offline recovery key, when the data directory was lost")
+	f.StringSliceVar(&o.webhookAllow, "webhook-allow", nil, "private network that webhooks may reach, also without TLS, such as 10.1.0.0/16; again for each")
 	f.StringSliceVar(&o.names, "name", nil, "host name or address under which agents reach this master and built-in staging; again for each, the first goes into tokens")
 }
 
@@ -65,8 +67,29 @@ func (o *serveOptions) config(log *slog.Logger) (ctl.Config, error) {
 			return ctl.Config{}, cli.Usagef("--staging: %w", err)
 		}
 	}
-	return ctl.Config{DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
+	networks, err := parseNetworks(o.webhookAllow)
+	if err != nil {
+		return ctl.Config{}, err
+	}
+	return ctl.Config{WebhookNetworks: networks, DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
 		ServeStaging: []string{"serve-staging"}, Log: log}, nil
+}
+
+// parseNetworks reads networks, or single addresses.
+func parseNetworks(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			ip, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, cli.Usagef("--webhook-allow %q: want a network such as 10.1.0.0/16, or an address", s)
+			}
+			p = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 func newMaster(a *app) *cobra.Command {
