@@ -32,7 +32,8 @@ story: build ## servers that are moved while they serve, in QEMU (root; E2E_FLAG
 	scripts/setup e2e
 	CGO_ENABLED=1 go test -tags e2e -timeout 120m -v $(E2E_FLAGS) ./e2e/story
 
-openapi: ## master/api/openapi.json from the Go types (a test says when it is out of date)
+openapi: ## master/api/openapi.json from the Go types and their comments (tests say when it is out of date)
+	OPENMIGRATE_UPDATE=1 go test -count=1 ./master/api -run TestCommentsAreUpToDate
 	OPENMIGRATE_UPDATE=1 go test -count=1 ./master/api -run TestDocumentIsUpToDate
 
 lint: ## gofmt, vet, golangci-lint with the import arrows

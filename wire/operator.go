@@ -14,7 +14,23 @@ const (
 	PathDocs    = PathAPI + "/docs"         // the same for people to read, for anybody
 	PathEvents  = PathAPI + "/events"       // server-sent events
 
-	PathWhoami   = PathAPI + "/whoami"
+	PathWhoami       = PathAPI + "/whoami"
+	PathLogin        = PathAPI + "/login"
+	PathLogout       = PathAPI + "/logout"
+	PathLink         = PathAPI + "/link"
+	PathLinkUse      = PathLink + "/use"
+	PathPassword     = PathAPI + "/me/password"
+	PathOwnSessions  = PathAPI + "/me/sessions"
+	PathOwnSession   = PathOwnSessions + "/{session}"
+	PathUsers        = PathAPI + "/users"
+	PathUser         = PathUsers + "/{user}"
+	PathUserLink     = PathUser + "/link"
+	PathUserSessions = PathUser + "/sessions"
+	PathAudit        = PathAPI + "/audit"
+	PathWholeAudit   = PathAPI + "/audit-all"
+	PathAuditExport  = PathWholeAudit + "/export"
+	PathAuditVerify  = PathWholeAudit + "/verify"
+
 	PathProjects = PathAPI + "/projects"
 	PathProject  = PathProjects + "/{project}"
 
@@ -176,10 +192,81 @@ type Whoami struct {
 	Name    string    `json:"name"`
 	Role    string    `json:"role"`
 	Project string    `json:"project"`
-	Version string    `json:"version"` // of the master
-	Kind    string    `json:"kind"`    // token, user
-	ID      string    `json:"id"`
+	Version string    `json:"version"`        // of the master
+	Kind    string    `json:"kind"`           // token, user
+	ID      string    `json:"id"`             // of the token, or the session
+	User    string    `json:"user,omitempty"` // id of the user; empty: a token that is nobody's
+	Scopes  []string  `json:"scopes,omitempty"`
+	Master  bool      `json:"master"` // has a role in all projects
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// LoginRequest signs somebody in.
+type LoginRequest struct {
+	Name     string `json:"name"`
+	Password string `json:"password"`
+}
+
+// LinkText is the text of a one-time link: what follows the # in its address.
+type LinkText struct {
+	Link string `json:"link"`
+}
+
+// LinkInfo is what a one-time link is good for.
+type LinkInfo struct {
+	Kind    string    `json:"kind"`           // first-admin, password
+	User    string    `json:"user,omitempty"` // name of the user whose password it sets
+	Expires time.Time `json:"expires"`
+}
+
+// LinkUse sets a password. Name is for the first admin.
+type LinkUse struct {
+	Link     string `json:"link"`
+	Name     string `json:"name,omitempty"`
+	Password string `json:"password"`
+}
+
+// PasswordChange changes one's own password.
+type PasswordChange struct {
+	Old string `json:"old"`
+	New string `json:"new"`
+}
+
+// UserRequest asks for a user. Roles are by project, * for all.
+type UserRequest struct {
+	Name  string            `json:"name"`
+	Email string            `json:"email,omitempty"`
+	Roles map[string]string `json:"roles"`
+}
+
+// UserChange is what a PATCH of a user may change; a missing field stays as it is.
+type UserChange struct {
+	Email    *string           `json:"email,omitempty"`
+	Roles    map[string]string `json:"roles,omitempty"` // replaces all
+	Disabled *bool             `json:"disabled,omitempty"`
+}
+
+// Link is a one-time link. Its text is shown this once.
+type Link struct {
+	URL     string    `json:"url"`
+	Link    string    `json:"link"` // the text after the #
+	Expires time.Time `json:"expires"`
+}
+
+// NewUser is a user that was made, with the link with which a password is set.
+type NewUser struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Link Link   `json:"link"`
+}
+
+// AuditReport is what a check of the audit log found. Sequence and Hash are its newest line's: whoever keeps them elsewhere can prove later that nothing before it
+// was changed.
+type AuditReport struct {
+	OK       bool   `json:"ok"`
+	Problem  string `json:"problem,omitempty"`
+	Sequence uint64 `json:"sequence"`
+	Hash     string `json:"hash,omitempty"`
 }
 
 // MachineInfo is a machine as people see it.

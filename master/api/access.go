@@ -3,13 +3,34 @@ package api
 import "github.com/openmigrate/openmigrate/master/accounts"
 
 // roleOf is the least role of those who may call an operation.
-var roleOf = map[who]string{viewers: accounts.RoleViewer, operators: accounts.RoleOperator, admins: accounts.RoleAdmin}
+var roleOf = map[who]string{viewers: accounts.RoleViewer, operators: accounts.RoleOperator, admins: accounts.RoleAdmin, masters: accounts.RoleAdmin, anybody: "anybody"}
 
 // access says which role may call which operation of the public API: by the id that the operation has in the OpenAPI document. It is the only
 // place that says so; an operation that is not in it cannot be registered.
 var access = map[string]who{
 	"whoami": viewers,
 	"events": viewers,
+
+	"login":             anybody, // each decides for itself
+	"get-link":          anybody,
+	"use-link":          anybody,
+	"logout":            viewers,
+	"change-password":   viewers,
+	"list-own-sessions": viewers,
+	"end-own-session":   viewers,
+
+	"list-users":        masters,
+	"create-user":       masters,
+	"get-user":          masters,
+	"change-user":       masters,
+	"remove-user":       masters,
+	"create-link":       masters,
+	"end-user-sessions": masters,
+
+	"list-audit":       admins,
+	"list-whole-audit": masters,
+	"export-audit":     masters,
+	"verify-audit":     masters,
 
 	"list-projects": viewers,
 	"get-project":   viewers,

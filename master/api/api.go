@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/accounts"
+	"github.com/openmigrate/openmigrate/master/audit"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/identity"
@@ -52,7 +53,7 @@ type Deps struct {
 	Staging  Staging
 	Launches Launches
 	DB       store.Store // for what the API itself remembers: answers by idempotency key
-	Audit    Auditor     // nil: changes are only logged
+	Audit    *audit.Log  // nil: changes are only logged
 	Files    Files       // nil: files of restpoints are not read here
 	Events   *outbox.Outbox
 	URL      string // under which agents reach this master; goes into tokens
@@ -87,6 +88,7 @@ const (
 	viewers
 	operators
 	admins
+	masters // admins of all projects, for what belongs to none
 )
 
 // route is one operation.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/wire"
@@ -42,4 +43,24 @@ func (m *Match) check(revision string, needed bool) error {
 		}
 	}
 	return wire.NewProblem(http.StatusPreconditionFailed, wire.CodeChanged, "it was changed since it was read").WithNext("read it again, and look whether the change is still wanted")
+}
+
+// number is check for a thing whose revisions are numbers: the one that it must have, 0 for any.
+func (m *Match) number(revision uint64, needed bool) (uint64, error) {
+	if err := m.check(strconv.FormatUint(revision, 10), needed); err != nil {
+		return 0, err
+	}
+	if m.IfMatch == "" || strings.TrimSpace(m.IfMatch) == "*" {
+		return 0, nil
+	}
+	return revision, nil
+}
+
+// staleETag gives a change that came too late the code of all such.
+func staleETag(err error) error {
+	var p *wire.Problem
+	if asProblem(err, &p) && p.Status == http.StatusPreconditionFailed {
+		return wire.NewProblem(p.Status, wire.CodeChanged, "%s", p.Detail).WithNext(p.Next)
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -15,6 +16,8 @@ func (s *server) register(api huma.API) {
 	add(s, api, op{id: "whoami", method: "GET", path: wire.PathWhoami, tag: "access", summary: "Who calls, and what this master is"}, s.whoami)
 	add(s, api, op{id: "list-projects", method: "GET", path: wire.PathProjects, tag: "projects", summary: "List the projects that the caller may see"}, s.listProjects)
 	add(s, api, op{id: "get-project", method: "GET", path: wire.PathProject, tag: "projects", summary: "Show a project"}, s.getProject)
+	s.registerPeople(api)
+	s.registerAudit(api)
 	s.registerMachines(api)
 	s.registerRestpoints(api)
 	s.registerJobs(api)
@@ -30,7 +33,7 @@ type whoamiOut struct{ Body wire.Whoami }
 
 func (s *server) whoami(ctx context.Context, _ *struct{}) (*whoamiOut, error) {
 	p := person(ctx)
-	return &whoamiOut{wire.Whoami{Name: p.Name, Role: p.role(), Project: p.Project, Version: s.Version, Kind: p.Kind, ID: p.ID, Expires: p.Expires}}, nil
+	return &whoamiOut{wire.Whoami{Name: p.Name, Role: p.role(), Project: p.Project, Version: s.Version, Kind: p.Kind, ID: p.ID, User: p.User, Scopes: p.Scopes(), Expires: p.Expires, Master: p.Principal.Role(accounts.AllProjects) != ""}}, nil
 }
 
 type projectRef struct {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/accounts"
+	"github.com/openmigrate/openmigrate/master/audit"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -111,6 +112,8 @@ var tagList = [][2]string{
 	{"launches", "Machines that are brought up from restpoints: tests, cutovers, rollbacks."},
 	{"providers", "Places where machines are brought up."},
 	{"nodes", "Hydrators."},
+	{"users", "People who sign in."},
+	{"audit", "Who changed what."},
 	{"enrolment", "Tokens with which agents and nodes enrol."},
 	{"staging", "The bucket and its index."},
 	{"operations", "What runs long."},
@@ -188,9 +191,16 @@ func add[I, O any](s *server, api huma.API, o op, handle func(context.Context, *
 	if description != "" {
 		description += " "
 	}
+	need := "Needs the role " + roleOf[least] + "."
+	switch least {
+	case anybody:
+		need = "For anybody."
+	case masters:
+		need = "Needs the role admin in all projects (*)."
+	}
 	h := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Tags: []string{o.tag}, DefaultStatus: o.status,
-		Description:  description + "Needs the role " + roleOf[least] + ".",
+		Description:  description + need,
 		MaxBodyBytes: o.body, BodyReadTimeout: bodyTime,
 		Security:    []map[string][]string{{"token": {}}, {"session": {}}},
 		Extensions:  map[string]any{"x-role": roleOf[least]},
@@ -201,6 +211,9 @@ func add[I, O any](s *server, api huma.API, o op, handle func(context.Context, *
 	} else if o.content != "" {
 		h.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			o.content: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}}
+	}
+	if least == anybody {
+		h.Security, h.Parameters = []map[string][]string{}, nil
 	}
 	if o.creates {
 		h.Middlewares = append(h.Middlewares, s.once(&o))
@@ -218,6 +231,10 @@ func add[I, O any](s *server, api huma.API, o op, handle func(context.Context, *
 func (s *server) admitPublic(o *op) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humachi.Unwrap(ctx)
+		if access[o.id] == anybody {
+			next(huma.WithContext(ctx, withOrigin(r.Context(), r.RemoteAddr, o)))
+			return
+		}
 		p, err := s.authenticate(r)
 		if err == nil {
 			err = p.may(o)
@@ -248,18 +265,26 @@ func withOrigin(ctx context.Context, from string, o *op) context.Context {
 	return context.WithValue(ctx, originKey{}, &origin{from, o})
 }
 
+// originOf is where a request came from, and which operation it asks for.
+func originOf(ctx context.Context) *origin {
+	if at, _ := ctx.Value(originKey{}).(*origin); at != nil {
+		return at
+	}
+	return &origin{op: &op{}}
+}
+
 // changed notes a change that was made: in the log, and in the audit log.
 func (s *server) changed(ctx context.Context, kind, id, name string, before, after any) {
-	p := person(ctx)
-	at, _ := ctx.Value(originKey{}).(*origin)
-	if at == nil {
-		at = &origin{op: &op{}}
-	}
+	p, at := person(ctx), originOf(ctx)
 	s.Log.Info("operator "+at.op.id, "who", p.String(), "what", kind, "id", id, "name", name, "from", at.from)
 	if s.Audit == nil {
 		return
 	}
-	err := s.Audit.Record(context.WithoutCancel(ctx), Change{Who: p, From: at.from, Operation: at.op.id, Kind: kind, ID: id, Name: name, Before: before, After: after})
+	project := p.Project
+	if access[at.op.id] == masters {
+		project = ""
+	}
+	err := s.Audit.Record(ctx, audit.Change{Project: project, Who: auditWho(p), From: at.from, Operation: at.op.id, Kind: kind, ID: id, Before: before, After: after})
 	if err != nil {
 		s.Log.Error("a change could not be put into the audit log", "operation", at.op.id, "id", id, "error", err)
 	}
@@ -273,6 +298,9 @@ func Document() ([]byte, error) {
 }
 
 func document(doc *huma.OpenAPI) ([]byte, error) {
+	if err := describe(doc); err != nil {
+		return nil, fmt.Errorf("write OpenAPI document: %w", err)
+	}
 	b, err := doc.MarshalJSON()
 	if err != nil {
 		return nil, fmt.Errorf("write OpenAPI document: %w", err)

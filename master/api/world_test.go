@@ -25,6 +25,7 @@ import (
 	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/master/accounts"
+	"github.com/openmigrate/openmigrate/master/audit"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
@@ -46,6 +47,7 @@ type world struct {
 	url      string
 	handler  *Handler
 	outbox   *outbox.Outbox
+	audit    *audit.Log
 	launches *fakeLaunches
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
@@ -107,7 +109,8 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox,
+	w.audit = audit.New(w.env.DB, w.env.Clock, nil)
+	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox, Audit: w.audit,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
