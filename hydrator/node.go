@@ -93,8 +93,8 @@ func Run(ctx context.Context, o Options) error {
 			}
 		})
 	}
-	for range o.Concurrency {
-		start(func(ctx context.Context) error { return n.lane(ctx, kinds) })
+	for i := range o.Concurrency {
+		start(func(ctx context.Context) error { return n.lane(ctx, fmt.Sprint(i), kinds) })
 	}
 	if serves {
 		start(n.serveLane)
@@ -124,9 +124,9 @@ func (n *node) split() (kinds []string, serves bool) {
 }
 
 // lane works on one job after another.
-func (n *node) lane(ctx context.Context, kinds []string) error {
+func (n *node) lane(ctx context.Context, name string, kinds []string) error {
 	for ctx.Err() == nil && len(kinds) > 0 {
-		job, err := n.lease(ctx, kinds)
+		job, err := n.lease(ctx, name, kinds)
 		if err != nil {
 			return err
 		}
@@ -144,13 +144,14 @@ func (n *node) serveLane(ctx context.Context) error {
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
 	defer cancel(nil)
-	for {
+	for given := 0; ; {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		job, err := n.lease(ctx, []string{wire.JobServe})
+		// Each job that came has a lane of its own.
+		job, err := n.lease(ctx, fmt.Sprint("serve", given), []string{wire.JobServe})
 		if err != nil {
 			return err
 		}
@@ -158,6 +159,7 @@ func (n *node) serveLane(ctx context.Context) error {
 			<-slots
 			continue
 		}
+		given++
 		jobs.Go(func() {
 			defer func() { <-slots }()
 			n.do(ctx, job)
@@ -166,9 +168,9 @@ func (n *node) serveLane(ctx context.Context) error {
 }
 
 // lease waits for a job; nil if there was none for a while.
-func (n *node) lease(ctx context.Context, kinds []string) (job *wire.Job, err error) {
+func (n *node) lease(ctx context.Context, lane string, kinds []string) (job *wire.Job, err error) {
 	err = n.again(ctx, "lease a job", func() (err error) {
-		job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: kinds, Providers: n.providers(), Wait: wire.Duration(n.o.Wait)})
+		job, err = n.o.Client.LeaseJob(ctx, &wire.LeaseRequest{Kinds: kinds, Providers: n.providers(), Wait: wire.Duration(n.o.Wait), Lane: lane})
 		return err
 	})
 	return job, err

@@ -42,7 +42,7 @@ const (
 // States of a launch:
 //
 //	pending → syncing (cutover) → hydrating → converting → starting → checking → running → finalized
-//	any of these → reverting → reverted        any before running → cleaning → failed
+//	any of these → reverting → reverted        any before running, and an instant test whose data is not all there → cleaning → failed
 const (
 	LaunchPending    = "pending"
 	LaunchSyncing    = "syncing"

@@ -223,6 +223,9 @@ type LeaseRequest struct {
 	Kinds     []string `json:"kinds"`
 	Providers []string `json:"providers,omitempty"` // names of the providers whose volumes this node can write
 	Wait      Duration `json:"wait"`
+	// Lane tells apart those of a node's callers that work at once. One that asks has no job: what it was given without the answer reaching it, or could not
+	// report the end of, is given to it again. Empty: it is waited until the lease is over.
+	Lane string `json:"lane,omitempty"`
 }
 
 // Job kinds.
@@ -233,6 +236,7 @@ const (
 	JobExport  = "export"  // the same, held by the CLI
 	JobInspect = "inspect" // look at Restpoint through a view: can Convert make it start? Nothing is written
 	JobConvert = "convert" // make the system on Volumes start on Convert's platform
+	JobMeasure = "measure" // see how much Restpoint's disks hold, from its trees: JobResult.Data
 	JobServe   = "serve"   // serve Restpoint's disks to a provider until the job is cancelled; Progress.Views says where
 )
 
@@ -339,5 +343,6 @@ type JobResult struct {
 	Written int64           `json:"written"`
 	Damaged int64           `json:"damaged"`
 	Message string          `json:"message,omitempty"`
+	Data    []int64         `json:"data,omitempty"`   // measure: by number of the disk, bytes of chunks that are not zeros
 	Report  json.RawMessage `json:"report,omitempty"` // inspect: hydrator/convert.System; convert: its Report; at most MaxConvertReport bytes
 }

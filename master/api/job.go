@@ -16,6 +16,10 @@ func (s *server) nodeHello(c *call) error {
 	if err := s.Identity.NodeHello(c.ctx, c.id.ID, &h); err != nil {
 		return err
 	}
+	if err := s.Catalog.NodeStarted(c.ctx, c.id.ID); err != nil {
+		// Their leases run out.
+		s.Log.Warn("the jobs of a node's last process could not be taken back at once", "node", c.id.ID, "error", err)
+	}
 	return c.answer(http.StatusOK, wire.HelloResponse{Now: time.Now().UTC()})
 }
 

@@ -40,7 +40,7 @@ const (
 type JobSpec struct {
 	// ID is of the caller's choice, so that asking again after a crash makes no second job: up to 64 letters, digits and dashes. Empty: one is made.
 	ID         string
-	Kind       string           // wire.JobVerify, JobHydrate, JobExport, JobInspect, JobConvert or JobServe; prove jobs are made by the catalog itself
+	Kind       string           // wire.JobVerify, JobHydrate, JobExport, JobInspect, JobMeasure, JobConvert or JobServe; prove jobs are made by the catalog itself
 	Restpoint  string           // id or M/latest; not of a convert job, which reads none
 	Machine    string           // convert: the id of the machine whose system it is
 	Disk       *int             // number; nil: all
@@ -72,6 +72,7 @@ type Job struct {
 	Overwrite  bool             `json:"overwrite,omitempty"`
 	Node       string           `json:"node,omitempty"`
 	Holder     string           `json:"holder,omitempty"`
+	Lane       string           `json:"lane,omitempty"` // of the holder
 	Attempts   int              `json:"attempts"`
 	Damaged    int64            `json:"damaged"` // damages reported through it
 	Created    time.Time        `json:"created"`

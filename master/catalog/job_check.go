@@ -10,7 +10,7 @@ import (
 func (s *JobSpec) check() error {
 	volumes := 0 // at most
 	switch s.Kind {
-	case wire.JobVerify, wire.JobExport:
+	case wire.JobVerify, wire.JobExport, wire.JobMeasure:
 	case wire.JobHydrate:
 		if (s.Target == "") == (len(s.Volumes) == 0) {
 			return badRequest("a hydrate job needs a target")

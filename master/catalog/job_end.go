@@ -27,7 +27,7 @@ func (c *Catalog) CompleteJob(ctx context.Context, holder, id string, result wir
 		if result.Damaged > j.Damaged {
 			return conflict("job %s found %d damages and reported %d", id, result.Damaged, j.Damaged).WithNext("report them first")
 		}
-		result.Message = cut(result.Message)
+		result.Message, result.Data = cut(result.Message), result.Data[:min(len(result.Data), wire.MaxDisks)]
 		if err := takeReport(w, id, &result); err != nil {
 			return err
 		}

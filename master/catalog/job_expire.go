@@ -53,8 +53,49 @@ func (c *Catalog) expireJobs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("expire jobs: %w", err)
 	}
+	for _, id := range late {
+		c.progress.drop(id) // what the last holder showed is gone with it
+	}
 	c.work.fire()
 	c.ended.fire()
+	return nil
+}
+
+// NodeStarted takes the jobs from a node whose process began anew: the one that had them is gone, or is refused from now on as an older one, and
+// whoever waits for them need not wait until their leases run out. Call it before the new process may lease.
+func (c *Catalog) NodeStarted(ctx context.Context, node string) error {
+	var held []Job
+	err := c.db.Update(ctx, func(w store.Writer) error {
+		held = nil
+		err := w.Scan(tableQueue, nil, nil, func(_, id []byte) error {
+			j, err := jobs.get(w, id)
+			if err == nil && j.State == JobLeased && j.Holder == node && j.Kind != wire.JobExport {
+				held = append(held, j)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i := range held {
+			j := &held[i]
+			f := &wire.Failure{Code: wire.CodeFenced, Message: fmt.Sprintf("node %.64q was started again, at attempt %d", node, j.Attempts)}
+			if err := c.giveBack(w, j, j.Attempts < c.opt.MaxAttempts, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take jobs from node %.64q: %w", node, err)
+	}
+	for i := range held {
+		c.progress.drop(held[i].ID)
+	}
+	if len(held) > 0 {
+		c.work.fire()
+		c.ended.fire()
+	}
 	return nil
 }
 

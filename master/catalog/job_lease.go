@@ -16,13 +16,19 @@ func (j *Job) lease() string { return fmt.Sprintf("%s/%d", j.ID, j.Attempts) }
 
 // LeaseJob gives a node the oldest job that it can do, and waits for one for at most req.Wait. Without one it returns nil.
 func (c *Catalog) LeaseJob(ctx context.Context, node string, req wire.LeaseRequest) (*wire.Job, error) {
-	var leased *Job
-	_, err := c.work.poll(ctx, time.Duration(req.Wait), func() (bool, error) {
+	leased, err := c.retakeJob(ctx, node, req.Lane)
+	if err != nil {
+		return nil, err
+	}
+	if leased != nil {
+		return c.wireJob(ctx, leased)
+	}
+	_, err = c.work.poll(ctx, time.Duration(req.Wait), func() (bool, error) {
 		candidate, err := c.findJob(ctx, node, &req)
 		if err != nil || candidate == "" {
 			return false, err
 		}
-		leased, err = c.takeJob(ctx, candidate, node, func(j *Job) bool { return j.State == JobQueued && j.fits(node, &req) })
+		leased, err = c.takeJob(ctx, candidate, node, req.Lane, func(j *Job) bool { return j.State == JobQueued && j.fits(node, &req) })
 		return leased != nil, err
 	})
 	c.seen.set(node, c.clock.Now())
@@ -67,16 +73,46 @@ func (c *Catalog) findJob(ctx context.Context, node string, req *wire.LeaseReque
 	return found, err
 }
 
+// retakeJob gives a caller that asks for a job the one that it has already, as another attempt: the answer was lost on its way, the master died before it, or the
+// job's end could not be told. nil if there is none.
+func (c *Catalog) retakeJob(ctx context.Context, node, lane string) (*Job, error) {
+	if lane == "" || len(lane) > wire.MaxNameLength {
+		return nil, nil
+	}
+	mine := func(j *Job) bool {
+		// A lease that is over is left to whoever found it so.
+		return j.State == JobLeased && j.Holder == node && j.Lane == lane && j.Kind != wire.JobExport && j.Attempts < c.opt.MaxAttempts && c.jobs.alive(j.lease())
+	}
+	found := ""
+	err := c.db.View(ctx, func(r store.Reader) error {
+		found = ""
+		return r.Scan(tableQueue, nil, nil, func(_, id []byte) error {
+			j, err := jobs.get(r, id)
+			if err != nil || !mine(&j) {
+				return err
+			}
+			found = j.ID
+			return store.ErrStop
+		})
+	})
+	if err != nil || found == "" {
+		return nil, err
+	}
+	return c.takeJob(ctx, found, node, lane, mine)
+}
+
 // takeJob leases a job if it still may be; nil when not.
-func (c *Catalog) takeJob(ctx context.Context, id, holder string, may func(*Job) bool) (*Job, error) {
+func (c *Catalog) takeJob(ctx context.Context, id, holder, lane string, may func(*Job) bool) (*Job, error) {
 	var taken *Job
+	last := ""
 	err := c.db.Update(ctx, func(w store.Writer) error {
 		taken = nil
 		j, err := getJob(w, id)
 		if err != nil || !may(&j) {
 			return err
 		}
-		j.State, j.Holder, j.Started = JobLeased, holder, c.clock.Now()
+		last = j.lease()
+		j.State, j.Holder, j.Lane, j.Started = JobLeased, holder, lane, c.clock.Now()
 		j.Attempts++
 		taken = &j
 		return putJob(w, &j)
@@ -84,13 +120,14 @@ func (c *Catalog) takeJob(ctx context.Context, id, holder string, may func(*Job)
 	if err != nil || taken == nil {
 		return nil, err
 	}
+	c.jobs.drop(last)
 	c.jobs.grant(taken.lease())
 	return taken, nil
 }
 
 // HoldJob gives one job, an export of the holder's own making, to a person's tool. The same holder may ask again.
 func (c *Catalog) HoldJob(ctx context.Context, holder, id string) (*wire.Job, error) {
-	j, err := c.takeJob(ctx, id, holder, func(j *Job) bool {
+	j, err := c.takeJob(ctx, id, holder, "", func(j *Job) bool {
 		return j.Kind == wire.JobExport && (j.State == JobQueued || j.State == JobLeased && j.Holder == holder)
 	})
 	if err != nil {

@@ -99,6 +99,76 @@ func TestProofsWait(t *testing.T) {
 	}
 }
 
+// TestLeaseAgain: a caller that asks again while it has a job never got that: it is given it once more, and nobody else is.
+func TestLeaseAgain(t *testing.T) {
+	e, _, r := replicated(t)
+	job := must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: r})).ID
+	ask := func(node, lane string) string {
+		t.Helper()
+		if j := must[*wire.Job](t)(e.Catalog.LeaseJob(t.Context(), node, wire.LeaseRequest{Kinds: allKinds, Lane: lane})); j != nil {
+			return j.ID
+		}
+		return ""
+	}
+	if got := ask("n", "0"); got != job {
+		t.Fatalf("leased %q", got)
+	}
+	for _, other := range [][2]string{{"n", "1"}, {"n", ""}, {"other", "0"}} {
+		if got := ask(other[0], other[1]); got != "" {
+			t.Errorf("lane %s of %s was given %s", other[1], other[0], got)
+		}
+	}
+	// The master that gave it away may be another one by now.
+	e.Restart()
+	for attempt := 2; attempt <= 3; attempt++ {
+		if got := ask("n", "0"); got != job {
+			t.Errorf("attempt %d: %q", attempt, got)
+		}
+		if j := wantState(t, e, job, catalog.JobLeased); j.Attempts != attempt {
+			t.Errorf("attempt %d of %d", j.Attempts, attempt)
+		}
+	}
+	if got := ask("n", "0"); got != "" {
+		t.Error("more often than it may")
+	}
+	e.Pass(2 * time.Minute)
+	e.Tick()
+	wantState(t, e, job, catalog.JobFailed)
+}
+
+// TestNodeStarted: what a node's last process had goes to whoever asks next, as one more attempt, and nobody else's job does.
+func TestNodeStarted(t *testing.T) {
+	e, _, r := replicated(t)
+	verify := func() string {
+		return must[catalog.Job](t)(e.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: r})).ID
+	}
+	mine, other := verify(), verify()
+	if a, b := lease(t, e, "n1"), lease(t, e, "n2"); a.ID != mine || b.ID != other {
+		t.Fatalf("leased %s and %s", a.ID, b.ID)
+	}
+	for try := 1; try <= 3; try++ {
+		if err := e.Catalog.NodeStarted(t.Context(), "n1"); err != nil {
+			t.Fatal(err)
+		}
+		if try == 3 {
+			break
+		}
+		if _, err := e.Catalog.RenewJob(t.Context(), "n1", mine, wire.Progress{}); !wire.HasCode(err, wire.CodeFenced) {
+			t.Errorf("the process that is gone renews: %v", err)
+		}
+		if j := wantState(t, e, mine, catalog.JobQueued); j.Failure == nil || j.Attempts != try {
+			t.Errorf("%+v", j)
+		}
+		if j := lease(t, e, "n1"); j == nil || j.ID != mine {
+			t.Fatalf("leased %+v", j)
+		}
+	}
+	if j := wantState(t, e, mine, catalog.JobFailed); j.Attempts != 3 {
+		t.Errorf("%d attempts", j.Attempts)
+	}
+	wantState(t, e, other, catalog.JobLeased)
+}
+
 func TestProveFails(t *testing.T) {
 	e := catalogtest.New(t, nil)
 	a := e.NewAgent("m")
