@@ -35,7 +35,7 @@ func (n *node) removeRun() {
 
 // kinds are the jobs that this node can do: systems are looked at and converted only where that works, which is found out by doing it.
 func (n *node) kinds(ctx context.Context) []string {
-	kinds := []string{wire.JobProve, wire.JobVerify, wire.JobHydrate}
+	kinds := []string{wire.JobProve, wire.JobVerify, wire.JobHydrate, wire.JobMeasure}
 	if err := n.probe(ctx); err != nil {
 		n.o.Log.Info("this node does not convert machines", "why", err)
 		return kinds

@@ -7,7 +7,6 @@ import (
 
 	"github.com/openmigrate/openmigrate/hydrator/convert"
 	"github.com/openmigrate/openmigrate/hydrator/convert/apart"
-	"github.com/openmigrate/openmigrate/hydrator/volume"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -24,22 +23,21 @@ func (n *node) convertVolumes(ctx context.Context, job *wire.Job, show func(wire
 	if target == nil {
 		return res, fmt.Errorf("convert: job %s does not say for what", job.ID)
 	}
-	var volumes []*volume.Volume
+	volumes, journals, err := n.openVolumes(ctx, job)
 	defer func() {
 		for _, v := range volumes {
 			err = errors.Join(err, v.Close())
 		}
 	}()
+	if err != nil {
+		return res, err
+	}
 	var disks []apart.Disk
-	for i := range job.Volumes {
-		v, name, err := n.openVolume(job.Provider, &job.Volumes[i])
-		if err != nil {
+	for i, v := range volumes {
+		if err := spoil(v, journals[i]); err != nil {
 			return res, err
 		}
-		volumes, disks = append(volumes, v), append(disks, apart.Disk{File: v.File()})
-		if err := spoil(v, name); err != nil {
-			return res, err
-		}
+		disks = append(disks, apart.Disk{File: v.File()})
 	}
 	var report *convert.Report
 	if _, report, err = apart.Convert(ctx, disks, *target, n.apart(show)); err != nil {

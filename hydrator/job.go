@@ -52,6 +52,8 @@ func (n *node) work(ctx context.Context, job *wire.Job, show func(wire.Progress)
 		return verify(ctx, r, rp, job.Disk, show)
 	case wire.JobInspect:
 		return n.inspect(ctx, r, rp, job, show)
+	case wire.JobMeasure:
+		return measure(ctx, r, rp, show)
 	case wire.JobServe:
 		return n.serve(ctx, r, rp, job, show)
 	case wire.JobHydrate:

@@ -94,7 +94,7 @@ func (k *keeper) keep(ctx context.Context) error {
 	if k.ttl <= 0 {
 		return fmt.Errorf("%w: it was granted for %s", errLeaseLost, k.ttl)
 	}
-	renewed := time.Now() // the monotonic clock: it does not jump
+	renewed := time.Now() // by the monotonic clock, which does not jump; see node.confirm for what was granted before
 	for {
 		timer := time.NewTimer(max(k.ttl/3, minRenew))
 		select {
@@ -109,6 +109,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		p := k.p
 		k.mu.Unlock()
 		callCtx, cancel := context.WithDeadline(ctx, renewed.Add(k.ttl))
+		asked := time.Now() // the master counts from some time after it: an answer that was long on its way must not make the lease longer
 		lease, err := k.c.RenewJob(callCtx, k.job, &p)
 		cancel()
 		switch {
@@ -117,13 +118,41 @@ func (k *keeper) keep(ctx context.Context) error {
 		case err == nil && lease.Cancelled:
 			return ErrCancelled
 		case err == nil && lease.TTL > 0:
-			k.ttl, renewed = time.Duration(lease.TTL), time.Now()
+			k.ttl, renewed = time.Duration(lease.TTL), asked
 		case err == nil:
 			return errLeaseLost
 		case wire.HasCode(err, wire.CodeFenced), wire.HasCode(err, wire.CodeNotFound), wire.HasCode(err, wire.CodeRevoked),
 			time.Since(renewed) >= k.ttl:
 			return fmt.Errorf("%w: %w", errLeaseLost, err)
 		}
+	}
+}
+
+// confirm asks the master whether a job is still this node's, once its volumes are locked. A node that slept between the two finds that another one has
+// done the job meanwhile, and a machine may run on the volumes; from here on nobody else can open them until this node has let go. So whatever is written is
+// written by the one that the master means.
+func (n *node) confirm(ctx context.Context, job *wire.Job) error {
+	pause := minRenew
+	for {
+		lease, err := n.o.Client.RenewJob(ctx, job.ID, &wire.Progress{})
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil && lease.Cancelled:
+			return ErrCancelled
+		case err == nil:
+			return nil
+		case wire.HasCode(err, wire.CodeFenced), wire.HasCode(err, wire.CodeNotFound), wire.HasCode(err, wire.CodeRevoked):
+			return fmt.Errorf("%w: %w", errLeaseLost, err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		pause = min(2*pause, time.Second)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/openmigrate/openmigrate/hydrator/journal"
 	"github.com/openmigrate/openmigrate/hydrator/reader"
@@ -42,6 +43,35 @@ func checkProviders(providers map[string]string) error {
 
 // providers are the names that the master is told.
 func (n *node) providers() []string { return slices.Sorted(maps.Keys(n.o.Providers)) }
+
+// writerWait is how long another writer of a volume is waited for: a node that lost its job, or was killed, and whose processes end just now.
+const (
+	writerWait  = 30 * time.Second
+	writerPause = 100 * time.Millisecond
+)
+
+// openVolumes opens a job's volumes for this process alone, waits for whoever is about to let go of one, and makes sure that the job is still this node's.
+// It returns where their journals are. The volumes are the caller's, also those that come with an error.
+func (n *node) openVolumes(ctx context.Context, job *wire.Job) (volumes []*volume.Volume, journals []string, err error) {
+	for i := range job.Volumes {
+		v, name, err := n.openVolume(job.Provider, &job.Volumes[i])
+		for waited := time.Duration(0); errors.Is(err, volume.ErrWriter) && waited < writerWait; waited += writerPause {
+			timer := time.NewTimer(writerPause)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return volumes, journals, context.Cause(ctx)
+			case <-timer.C:
+			}
+			v, name, err = n.openVolume(job.Provider, &job.Volumes[i])
+		}
+		if err != nil {
+			return volumes, journals, err
+		}
+		volumes, journals = append(volumes, v), append(journals, name)
+	}
+	return volumes, journals, n.confirm(ctx, job)
+}
 
 // openVolume opens a provider's volume for this process alone and returns where its journal is.
 func (n *node) openVolume(provider string, w *wire.Volume) (*volume.Volume, string, error) {
@@ -80,12 +110,16 @@ func (n *node) hydrateVolume(ctx context.Context, r *reader.Reader, rp *format.R
 	if len(job.Volumes) != 1 {
 		return res, fmt.Errorf("hydrate: job %s names %d volumes; want one", job.ID, len(job.Volumes))
 	}
-	v, name, err := n.openVolume(job.Provider, &job.Volumes[0])
+	volumes, journals, err := n.openVolumes(ctx, job)
+	defer func() {
+		for _, v := range volumes {
+			err = errors.Join(err, v.Close())
+		}
+	}()
 	if err != nil {
 		return res, err
 	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	return restoreOnto(ctx, r, rp, &rp.Disks[*job.Disk], v, restoreOptions{overwrite: job.Overwrite, owned: true, verify: true, journal: name, progress: show})
+	return restoreOnto(ctx, r, rp, &rp.Disks[*job.Disk], volumes[0], restoreOptions{overwrite: job.Overwrite, owned: true, verify: true, journal: journals[0], progress: show})
 }
 
 // spoil notes, before somebody changes a volume, that nothing is known of what it holds.

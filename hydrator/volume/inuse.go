@@ -72,6 +72,9 @@ func fileInUse(path string, st fs.FileInfo) error {
 		if err := mounted(func(n, _ string) bool { return n == string(bytes.TrimSpace(number)) }); err != nil {
 			return err
 		}
+		if auto, err := os.ReadFile(filepath.Join(filepath.Dir(l), "autoclear")); err == nil && string(bytes.TrimSpace(auto)) == "1" {
+			return fmt.Errorf("%w: it is attached as /dev/%s until whoever uses that ends: %w", ErrInUse, dev, ErrWriter)
+		}
 		return fmt.Errorf("%w: it is attached as /dev/%s; detach it first (losetup -d /dev/%s)", ErrInUse, dev, dev)
 	}
 	return swap(func(p string) bool {

@@ -20,6 +20,8 @@ import (
 var (
 	// ErrInUse: the target is mounted, part of another device, swap, or open for another restore.
 	ErrInUse = errors.New("target is in use")
+	// ErrWriter, with ErrInUse: it is free again as soon as another restore or conversion has ended.
+	ErrWriter = errors.New("another one writes it")
 	// ErrTooSmall: the target is smaller than the disk.
 	ErrTooSmall = errors.New("target is smaller than the disk")
 	// ErrKind: the target is neither a regular file nor a block device.
@@ -108,7 +110,7 @@ func Open(path string) (*Volume, error) {
 func (v *Volume) claim() error {
 	if err := unix.Flock(int(v.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%w: another restore is writing it", ErrInUse)
+			return fmt.Errorf("%w: another restore is writing it: %w", ErrInUse, ErrWriter)
 		}
 		return fmt.Errorf("lock: %w", err)
 	}
