@@ -116,6 +116,14 @@ const (
 	ScreenshotLimit = 16 << 20 // bytes
 )
 
+// RoomChecker is implemented by providers that can say beforehand whether there is room. It makes nothing and promises nothing: a create may still be
+// refused.
+type RoomChecker interface {
+	// CheckRoom returns ErrQuota when the volumes, and the instance that is made of them, do not fit now, and the other errors of their creates as far as they
+	// can be told. The volumes that the instance names need not be there.
+	CheckRoom(ctx context.Context, volumes []VolumeSpec, instance InstanceSpec) error
+}
+
 // SnapshotWriter is implemented by providers whose snapshots are written block by block from anywhere, without an instance and without a volume
 // (Capabilities.SnapshotBlocks). Blocks that are not put read as the parent's, and as zeros without a parent.
 type SnapshotWriter interface {

@@ -84,7 +84,7 @@ type startLaunchIn struct {
 
 func (s *server) startLaunch(ctx context.Context, in *startLaunchIn) (*launchOut, error) {
 	q := in.Body
-	if err := checkLaunch(&q); err != nil {
+	if err := launch.CheckRequest(&q); err != nil {
 		return nil, err
 	}
 	m, err := s.machine(ctx, q.Machine)
@@ -216,9 +216,6 @@ type setTemplateIn struct {
 
 func (s *server) setTemplate(ctx context.Context, in *setTemplateIn) (*templateOut, error) {
 	t := in.Body
-	if err := checkTemplate(&t); err != nil {
-		return nil, err
-	}
 	m, err := s.machine(ctx, in.Machine)
 	if err != nil {
 		return nil, err

@@ -123,7 +123,7 @@ func follow(t *testing.T, c *apiclient.Client, id, state string) wire.LaunchInfo
 
 // obey does the jobs of launches as a node does, but for the work.
 func obey(ctx context.Context, node *actor) error {
-	kinds := []string{wire.JobInspect, wire.JobHydrate, wire.JobConvert}
+	kinds := []string{wire.JobInspect, wire.JobMeasure, wire.JobHydrate, wire.JobConvert}
 	for ctx.Err() == nil {
 		job, err := node.LeaseJob(ctx, &wire.LeaseRequest{Kinds: kinds, Providers: []string{"here"}, Wait: wire.Duration(20 * time.Millisecond)})
 		if err != nil {

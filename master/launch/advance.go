@@ -25,6 +25,8 @@ import (
 //	                                                            finalized   a test's deadline
 //	                                                                        (from any state, cleaning too)
 //
+// A test that was started instantly goes from running to cleaning, too, when the node that shows its disks is gone before they were copied.
+//
 // Each state is a function that looks at the world and does the next thing that is missing, with tokens and ids that follow from the launch's id
 // alone: called again after any crash it finds what it did, and does no second one. An arrow is one transaction; nothing is called outside before the state
 // in which it is called is durable.
@@ -53,6 +55,7 @@ type refusal struct {
 	reason  string
 	cause   string // as the console tells it
 	console []byte
+	ends    bool // also a launch that runs
 }
 
 func (r *refusal) Error() string { return r.reason }
@@ -138,7 +141,9 @@ func (s *Service) troubled(ctx context.Context, r *run, w *worker, err error) (t
 	}
 	t.count++
 	undoing := r.row.State == wire.LaunchReverting || r.row.State == wire.LaunchCleaning
-	if r.row.ID != "" && !undoing && r.row.State != wire.LaunchRunning && final(err, now.Sub(t.since)) {
+	var refused *refusal
+	mayEnd := r.row.State != wire.LaunchRunning || errors.As(err, &refused) && refused.ends
+	if r.row.ID != "" && !undoing && mayEnd && final(err, now.Sub(t.since)) {
 		if ferr := r.fail(ctx, err); ferr == nil {
 			*t = trouble{}
 			return 0, false

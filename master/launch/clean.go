@@ -54,7 +54,7 @@ func (r *run) startUndoing(ctx context.Context) error {
 
 // cancelJobs ends what nodes still do for the launch.
 func (r *run) cancelJobs(ctx context.Context) error {
-	ids := []string{r.row.token("inspect"), r.row.token("convert"), r.row.token("serve")}
+	ids := []string{r.row.token("inspect"), r.row.token("measure"), r.row.token("convert"), r.row.token("serve")}
 	for n := range r.row.Disks {
 		ids = append(ids, r.row.numbered("hydrate", n), r.row.numbered("warm", n))
 	}

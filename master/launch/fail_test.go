@@ -38,7 +38,7 @@ func TestRefused(t *testing.T) {
 		inv       *wire.Inventory
 		want      string
 	}{
-		"kind":             {kind: "dance", want: "no launches of kind"},
+		"kind":             {kind: "dance", want: "want test or cutover"},
 		"restpoint":        {kind: test, restpoint: "none", template: mem(wire.LaunchTemplate{}), want: "no restpoint"},
 		"unknown provider": {kind: test, template: &wire.LaunchTemplate{Provider: "moon"}, want: "no provider \"moon\""},
 		"no provider":      {kind: test, template: &wire.LaunchTemplate{}, want: "names no provider"},
@@ -51,8 +51,8 @@ func TestRefused(t *testing.T) {
 		"setting":          {kind: test, template: mem(wire.LaunchTemplate{Settings: map[string]string{"colour": "red"}}), want: "no setting"},
 		"instant":          {kind: test, template: mem(wire.LaunchTemplate{Instant: true}), want: "before its data is there"},
 		"instant cutover":  {kind: cutover, template: mem(wire.LaunchTemplate{Instant: true}), want: "only a test"},
-		"check":            {kind: test, template: mem(wire.LaunchTemplate{Checks: []wire.LaunchCheck{{Kind: "smell"}}}), want: "no checks of kind"},
-		"check's port":     {kind: test, template: mem(wire.LaunchTemplate{Checks: []wire.LaunchCheck{{Kind: wire.CheckTCP}}}), want: "a tcp check, port 0"},
+		"check":            {kind: test, template: mem(wire.LaunchTemplate{Checks: []wire.LaunchCheck{{Kind: "smell"}}}), want: "check \"smell\": want one of"},
+		"check's port":     {kind: test, template: mem(wire.LaunchTemplate{Checks: []wire.LaunchCheck{{Kind: wire.CheckTCP}}}), want: "check tcp: tcp and http have a port"},
 		"architecture":     {kind: test, template: mem(wire.LaunchTemplate{Type: memprovider.SmallType}), inv: change(func(i *wire.Inventory) { i.Kernel.Arch = "arm64" }), want: "architecture is \"arm64\""},
 		"encrypted": {kind: test, template: mem(wire.LaunchTemplate{}), inv: change(func(i *wire.Inventory) {
 			i.Devices[0].Table.Partitions[0].Content.Type = "luks"
@@ -137,6 +137,32 @@ func TestInspectRefuses(t *testing.T) {
 	}
 	if l := w.life(); l != wire.LifeReadyToTest {
 		t.Errorf("life is %s", l)
+	}
+}
+
+// TestSaysAgain: what is tried again says so in the log, once for each try, with the reason.
+func TestSaysAgain(t *testing.T) {
+	fast(t)
+	w := newWorld(t, memprovider.Host)
+	tries := map[string]int{}
+	w.answer = func(j *wire.Job) (*wire.Failure, bool) {
+		tries[j.Kind]++
+		if j.Kind == wire.JobConvert && tries[j.Kind] < 3 {
+			return &wire.Failure{Code: wire.CodeInternal, Message: "run /usr/sbin/mkinitramfs: it was stopped because it took too long"}, true
+		}
+		return nil, true
+	}
+	l := w.start(wire.LaunchRequest{Kind: wire.LaunchTest})
+	info := w.until(l.ID, wire.LaunchRunning, wire.LaunchFailed)
+	var said []string
+	for _, line := range info.Log {
+		if strings.Contains(line.Message, "tried again") {
+			said = append(said, line.Message)
+		}
+	}
+	if info.State != wire.LaunchRunning || len(said) != 2 || !strings.HasPrefix(said[0], "convert the system: attempt 1 came to nothing, it is tried again: run /usr/sbin/mkinitramfs: it was stopped") ||
+		!strings.Contains(said[1], "attempt 2") {
+		t.Errorf("%s, %q", info.State, said)
 	}
 }
 

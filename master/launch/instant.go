@@ -43,7 +43,7 @@ func (r *run) serve(ctx context.Context) (string, error) {
 			return "", err
 		}
 		views := j.Progress.Views
-		if err := r.save(ctx, func(l *row) { l.Views = views }); err != nil {
+		if err := r.save(ctx, func(l *row) { l.Views, l.ServedBy = views, j.Attempts }); err != nil {
 			return "", err
 		}
 	}
@@ -54,8 +54,7 @@ func (r *run) serve(ctx context.Context) (string, error) {
 	ready := true
 	for n, d := range r.row.Disks {
 		if d.Volume == "" {
-			spec := providers.VolumeSpec{Meta: r.row.meta(r.System, r.row.numbered("v", n), n), Size: r.row.Plan.sizes(n, d.Size), Zone: r.row.Plan.Zone, Settings: r.row.Plan.VolumeSettings}
-			v, err := lazy.CreateLazyVolume(ctx, spec, providers.View{Socket: r.row.Views[n].Socket, Export: r.row.Views[n].Export})
+			v, err := lazy.CreateLazyVolume(ctx, r.row.volume(r.System, n), providers.View{Socket: r.row.Views[n].Socket, Export: r.row.Views[n].Export})
 			if err != nil {
 				return "", fmt.Errorf("disk %d: %w", n, err)
 			}
@@ -86,19 +85,29 @@ func message(j *catalog.Job) string {
 	return "it does not say why"
 }
 
-// served refuses to go on when the node stopped to show what the machine still reads.
+// served refuses to go on when nobody shows any more what the machine still reads. Another node, or the same one started again, shows another conversion of
+// the same restpoint: half of one and half of the other is no disk.
 func (r *run) served(ctx context.Context) error {
 	if !r.row.Template.Instant || r.row.Filled {
 		return nil
 	}
-	j, done, err := r.job(ctx, r.serveJob(), "show the disks")
+	j, err := r.Catalog.Job(ctx, r.row.token("serve"))
 	switch {
+	case wire.HasCode(err, wire.CodeNotFound):
 	case err != nil:
 		return err
-	case done || j.Attempts > 1:
-		return refuse("the node stopped to show disks that the machine still needs: %s; launch again", message(&j))
+	case j.State == catalog.JobLeased && j.Attempts == r.row.ServedBy:
+		return nil
 	}
-	return nil
+	why := message(&j)
+	if j.Failure != nil {
+		why = j.Failure.Message
+	}
+	return &refusal{
+		reason: fmt.Sprintf("the node stopped to show disks that the machine still needs: %s", why),
+		cause:  "what was not copied yet gives I/O errors since then. Launch again; without --instant a machine does not depend on a node",
+		ends:   true,
+	}
 }
 
 // fill copies what the machine still reads from elsewhere, while it runs, and ends the serve job when nothing is left.
@@ -106,29 +115,33 @@ func (r *run) fill(ctx context.Context) error {
 	if r.row.Filled {
 		return nil
 	}
-	if err := r.served(ctx); err != nil {
-		return err
-	}
 	lazy, ok := r.p.(providers.LazyVolumes)
 	if !ok {
 		return refuse("provider %s cannot fill volumes", r.row.Provider)
 	}
-	left := 0
+	var left []string
 	for _, d := range r.row.Disks {
 		v, err := r.p.Volume(ctx, d.Volume)
 		if err != nil {
 			return err
 		}
-		if !v.Lazy {
-			continue
-		}
-		left++
-		if err := lazy.FillVolume(ctx, d.Volume); err != nil {
-			return err
+		if v.Lazy {
+			left = append(left, v.ID)
 		}
 	}
-	r.show(&wire.Progress{Phase: "copying behind the running machine", Total: int64(len(r.row.Disks)), Done: int64(len(r.row.Disks) - left)})
-	if left > 0 {
+	if len(left) > 0 {
+		// What is there already needs no node: only with something left does it matter whether one is there.
+		if err := r.served(ctx); err != nil {
+			return err
+		}
+		for _, id := range left {
+			if err := lazy.FillVolume(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	r.show(&wire.Progress{Phase: "copying behind the running machine", Total: int64(len(r.row.Disks)), Done: int64(len(r.row.Disks) - len(left))})
+	if len(left) > 0 {
 		return nil
 	}
 	if err := r.Catalog.CancelJob(ctx, r.row.token("serve")); err != nil && !wire.HasCode(err, wire.CodeNotFound) && !wire.HasCode(err, wire.CodeConflict) {

@@ -39,7 +39,7 @@ func TestTestLaunch(t *testing.T) {
 	if r := w.resources(); r[providers.KindInstance] != 1 || r[providers.KindVolume] != 2 {
 		t.Errorf("at the provider: %v", r)
 	}
-	wantJobs := map[string]int{wire.JobInspect: 1, wire.JobHydrate: 2, wire.JobConvert: 1}
+	wantJobs := map[string]int{wire.JobInspect: 1, wire.JobMeasure: 1, wire.JobHydrate: 2, wire.JobConvert: 1}
 	for kind, n := range wantJobs {
 		if w.jobs[kind] != n {
 			t.Errorf("%d jobs of kind %s, want %d", w.jobs[kind], kind, n)

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/providers"
@@ -58,12 +57,9 @@ func unfit(format string, args ...any) *wire.Problem {
 	return wire.NewProblem(409, wire.CodeConflict, format, args...)
 }
 
-// make fills in the template and decides the plan.
+// make fills in the template, which was checked, and decides the plan.
 func (q *planner) make(ctx context.Context, launch string) error {
 	if err := q.chooseProvider(); err != nil {
-		return err
-	}
-	if err := checkTemplate(&q.template, q.kind); err != nil {
 		return err
 	}
 	p, err := q.s.provider(q.template.Provider)
@@ -331,14 +327,3 @@ func (q *planner) dryRun() error {
 func (q *planner) warn(format string, args ...any) {
 	q.warnings = append(q.warnings, fmt.Sprintf(format, args...))
 }
-
-// Limits of a template.
-const (
-	maxForward   = 64
-	maxText      = 1024 // bytes of a check's text and path
-	maxCheckTime = 4 * time.Hour
-	checkTime    = 10 * time.Minute
-	maxDeadline  = 366 * 24 * time.Hour
-
-	defaultDeadline = 24 * time.Hour
-)

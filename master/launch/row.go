@@ -62,9 +62,11 @@ type row struct {
 	Revert   string            `json:"revert,omitempty"`   // who asked for it
 	Finalize string            `json:"finalize,omitempty"` // who asked for it
 
+	Data      map[string]int64      `json:"data,omitempty"` // by id of a disk: bytes that it holds, as a node measured; of Base, with Sync
 	Disks     []disk                `json:"disks,omitempty"`
-	Warm      bool                  `json:"warm,omitempty"`  // from standing volumes
-	Views     []wire.View           `json:"views,omitempty"` // instant: what the serve job shows
+	Warm      bool                  `json:"warm,omitempty"`      // from standing volumes
+	Views     []wire.View           `json:"views,omitempty"`     // instant: what the serve job shows
+	ServedBy  int                   `json:"served_by,omitempty"` // attempt of that job that shows it
 	Filled    bool                  `json:"filled,omitempty"`
 	Instance  string                `json:"instance,omitempty"`
 	Started   time.Time             `json:"started,omitzero"` // when the instance ran

@@ -3,7 +3,6 @@ package launch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/catalog"
@@ -42,8 +41,8 @@ func tellTemporary(err error) error {
 
 // prepare decides everything about a launch that can be decided without making anything.
 func (s *Service) prepare(ctx context.Context, project string, r *wire.LaunchRequest, by string) (*row, error) {
-	if r.Kind != wire.LaunchTest && r.Kind != wire.LaunchCutover {
-		return nil, wire.NewProblem(400, wire.CodeBadRequest, "there are no launches of kind %.40q", r.Kind).WithNext("want test or cutover")
+	if err := CheckRequest(r); err != nil {
+		return nil, err
 	}
 	m, err := s.Catalog.Machine(ctx, r.Machine)
 	if err != nil {
@@ -58,14 +57,19 @@ func (s *Service) prepare(ctx context.Context, project string, r *wire.LaunchReq
 	if err != nil {
 		return nil, err
 	}
-	if err := chooseHold(l, r); err != nil {
-		return nil, err
+	if r.Kind == wire.LaunchCutover {
+		if l.StopSource, l.HoldTimeout = r.StopSource, time.Duration(r.HoldTimeout); l.HoldTimeout == 0 {
+			l.HoldTimeout = wire.DefaultHold
+		}
 	}
 	template := r.Template
 	if template == nil {
 		own, err := s.template(ctx, m.ID)
 		if err != nil {
 			return nil, err
+		}
+		if p := checkTemplate(&own, r.Kind); p != nil {
+			return nil, p
 		}
 		template = &own
 	}
@@ -88,6 +92,9 @@ func (s *Service) prepare(ctx context.Context, project string, r *wire.LaunchReq
 	}
 	if !l.Sync {
 		l.setDisks(point)
+	}
+	if err := s.checkMemory(ctx, l); err != nil {
+		return nil, err
 	}
 	l.Secret = newID() + newID()
 	h, err := s.historyOf(ctx, m.ID)
@@ -129,26 +136,6 @@ func (s *Service) choosePoint(ctx context.Context, l *row, r *wire.LaunchRequest
 		l.Restpoint = p.ID
 	}
 	return &p, nil
-}
-
-func chooseHold(l *row, r *wire.LaunchRequest) error {
-	if r.Kind != wire.LaunchCutover {
-		if r.StopSource || r.HoldTimeout != 0 {
-			return wire.NewProblem(400, wire.CodeBadRequest, "a test leaves its source alone").WithNext("leave out stop-source and hold-timeout")
-		}
-		return nil
-	}
-	if !l.Sync && r.StopSource {
-		return wire.NewProblem(400, wire.CodeBadRequest, "a cutover of a restpoint that is there does not touch the source").WithNext("leave out stop-source, or the restpoint")
-	}
-	l.StopSource, l.HoldTimeout = r.StopSource, time.Duration(r.HoldTimeout)
-	if l.HoldTimeout == 0 {
-		l.HoldTimeout = wire.DefaultHold
-	}
-	if l.HoldTimeout < time.Minute || l.HoldTimeout > wire.MaxHold {
-		return wire.NewProblem(400, wire.CodeBadRequest, "a hold of %s", l.HoldTimeout).WithNext(fmt.Sprintf("want 1m to %s", wire.MaxHold))
-	}
-	return nil
 }
 
 // setDisks makes the launch's disks those of a restpoint.

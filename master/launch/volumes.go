@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/catalog"
@@ -19,14 +20,25 @@ func pending(ctx context.Context, r *run) (string, error) {
 	if err := r.Catalog.KeepRestpoint(ctx, point, r.row.ID); err != nil {
 		return "", err
 	}
-	if r.row.Template.AsIs {
-		return next, nil
+	if !r.row.Template.AsIs {
+		spec := catalog.JobSpec{ID: r.row.token("inspect"), Kind: wire.JobInspect, Restpoint: point, Convert: r.row.conversion()}
+		if _, done, err := r.job(ctx, spec, "look at the system"); !done {
+			return "", err
+		}
 	}
-	spec := catalog.JobSpec{ID: r.row.token("inspect"), Kind: wire.JobInspect, Restpoint: point, Convert: r.row.conversion()}
-	if _, done, err := r.job(ctx, spec, "look at the system"); !done {
+	j, done, err := r.job(ctx, catalog.JobSpec{ID: r.row.token("measure"), Kind: wire.JobMeasure, Restpoint: point}, "measure the disks")
+	if !done {
 		return "", err
 	}
-	return next, nil
+	p, err := r.Catalog.Restpoint(ctx, point)
+	if err != nil {
+		return "", err
+	}
+	data := dataOf(&p, j.Result)
+	if err := r.save(ctx, func(l *row) { l.Data = data }); err != nil {
+		return "", err
+	}
+	return next, r.checkRoom(ctx, &p)
 }
 
 // hydrating: volumes with the restpoint's content, which this launch alone uses.
@@ -70,8 +82,7 @@ func (r *run) hydrate(ctx context.Context, n int, total *wire.Progress) (bool, e
 		return true, nil
 	}
 	if d.Volume == "" {
-		v, err := r.p.CreateVolume(ctx, providers.VolumeSpec{Meta: r.row.meta(r.System, r.row.numbered("v", n), n), Size: r.row.Plan.sizes(n, d.Size),
-			Zone: r.row.Plan.Zone, Settings: r.row.Plan.VolumeSettings})
+		v, err := r.p.CreateVolume(ctx, r.row.volume(r.System, n))
 		if err != nil {
 			return false, err
 		}
@@ -139,6 +150,9 @@ func (r *run) job(ctx context.Context, spec catalog.JobSpec, doing string) (cata
 			return j, false, err
 		}
 	}
+	if err := r.sayAgain(ctx, &j, doing); err != nil {
+		return j, false, err
+	}
 	switch j.State {
 	case catalog.JobDone:
 		return j, true, nil
@@ -159,6 +173,25 @@ func (r *run) job(ctx context.Context, spec catalog.JobSpec, doing string) (cata
 		return j, false, r.note(ctx, "")
 	}
 	return j, false, nil
+}
+
+// sayAgain tells once that a job is tried again, and why: its time was up, its node died, staging did not answer.
+func (r *run) sayAgain(ctx context.Context, j *catalog.Job, doing string) error {
+	failed := j.Attempts
+	if j.State == catalog.JobLeased {
+		failed--
+	}
+	if j.Failure == nil || failed < 1 || j.State != catalog.JobLeased && j.State != catalog.JobQueued {
+		return nil
+	}
+	if j.Disk != nil && len(r.row.Disks) > 1 {
+		doing = fmt.Sprintf("%s of disk %d", doing, *j.Disk)
+	}
+	line := clean(fmt.Sprintf("%s: attempt %d came to nothing, it is tried again: %s", doing, failed, j.Failure.Message), maxLine)
+	if slices.ContainsFunc(r.row.Log, func(l wire.LaunchLine) bool { return l.Message == line }) {
+		return nil
+	}
+	return r.save(ctx, func(l *row) { l.say(r.Clock.Now(), "%s", line) })
 }
 
 func jobWords(j *catalog.Job) string { return "a job of kind " + j.Kind }

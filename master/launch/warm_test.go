@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,7 @@ const catalogChunk = 64 << 10
 type lazyProvider struct {
 	*memprovider.Provider
 	lazy map[string]int // fills asked for, of volumes that are lazy
+	slow bool           // no volume is ever filled
 }
 
 func (p *lazyProvider) Capabilities(ctx context.Context) (providers.Capabilities, error) {
@@ -125,7 +127,7 @@ func (p *lazyProvider) CreateLazyVolume(ctx context.Context, spec providers.Volu
 func (p *lazyProvider) Volume(ctx context.Context, id string) (providers.Volume, error) {
 	v, err := p.Provider.Volume(ctx, id)
 	n, known := p.lazy[id]
-	v.Lazy = known && n < 3
+	v.Lazy = known && (n < 3 || p.slow)
 	return v, err
 }
 
@@ -139,7 +141,7 @@ func TestInstant(t *testing.T) {
 	request := wire.LaunchRequest{Kind: wire.LaunchTest, Template: &wire.LaunchTemplate{Instant: true}}
 	prepared := func() *world {
 		w := newWorld(t, memprovider.Host)
-		w.p = &lazyProvider{w.mem, map[string]int{}}
+		w.p = &lazyProvider{Provider: w.mem, lazy: map[string]int{}}
 		w.replies[wire.JobServe] = wire.Progress{Views: []wire.View{{Socket: "/run/a", Export: "0"}, {Socket: "/run/a", Export: "1"}}}
 		w.answer = func(j *wire.Job) (*wire.Failure, bool) { return nil, j.Kind != wire.JobServe }
 		w.restart()
@@ -173,6 +175,65 @@ func TestInstant(t *testing.T) {
 	info := w.until(l.ID, wire.LaunchFailed)
 	if len(w.resources()) != 0 {
 		t.Errorf("%+v, left %v", info.Failure, w.resources())
+	}
+}
+
+// TestInstantNodeDies: a machine that runs on what a node shows ends when that node is gone before all was copied, whether another one takes the job or none;
+// when all was copied, it does not matter any more.
+func TestInstantNodeDies(t *testing.T) {
+	fast(t)
+	for name, tt := range map[string]struct {
+		slow bool
+		die  func(w *world, job string) error
+	}{
+		"started again": {true, func(w *world, _ string) error { return w.env.Catalog.NodeStarted(t.Context(), "node") }},
+		"gone": {true, func(w *world, _ string) error {
+			w.answer = nil // and nobody else takes it
+			w.env.Pass(2 * time.Minute)
+			w.env.Tick()
+			return nil
+		}},
+		"failed": {true, func(w *world, job string) error {
+			return w.env.Catalog.FailJob(t.Context(), "node", job, wire.Failure{Code: wire.CodeRefused, Message: "no more"})
+		}},
+		"cancelled": {true, func(w *world, job string) error { return w.env.Catalog.CancelJob(t.Context(), job) }},
+		"all there": {false, func(w *world, job string) error { return w.env.Catalog.CancelJob(t.Context(), job) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, memprovider.Host)
+			w.p = &lazyProvider{Provider: w.mem, lazy: map[string]int{}, slow: true}
+			w.replies[wire.JobServe] = wire.Progress{Views: []wire.View{{Socket: "/run/a", Export: "0"}, {Socket: "/run/a", Export: "1"}}}
+			w.answer = func(j *wire.Job) (*wire.Failure, bool) { return nil, j.Kind != wire.JobServe }
+			w.restart()
+			l := w.start(wire.LaunchRequest{Kind: wire.LaunchTest, Template: &wire.LaunchTemplate{Instant: true}})
+			w.until(l.ID, wire.LaunchRunning)
+			w.p.(*lazyProvider).slow = tt.slow
+			for _, id := range w.get(l.ID).Volumes {
+				w.p.(*lazyProvider).lazy[id] = 3
+			}
+			if err := tt.die(w, l.ID+"-serve"); err != nil {
+				t.Fatal(err)
+			}
+			if !tt.slow {
+				for range 5 {
+					w.turn()
+				}
+				if info := w.get(l.ID); info.State != wire.LaunchRunning || !strings.Contains(info.Log[len(info.Log)-1].Message, "all data is there") {
+					t.Errorf("%s: %+v", info.State, info.Log)
+				}
+				return
+			}
+			info := w.until(l.ID, wire.LaunchFailed)
+			if f := info.Failure; f == nil || f.Step != wire.LaunchRunning || !strings.Contains(f.Reason, "the node stopped to show disks") || !strings.Contains(f.Cause, "I/O errors") {
+				t.Errorf("%+v", f)
+			}
+			if left := w.resources(); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+			if life := w.life(); life != wire.LifeReadyForCutover { // it had come up
+				t.Errorf("life is %s", life)
+			}
+		})
 	}
 }
 

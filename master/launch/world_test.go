@@ -39,6 +39,7 @@ type world struct {
 	jobs     map[string]int                        // done by the node, by kind
 	answer   func(*wire.Job) (*wire.Failure, bool) // of the node; false: the job stays leased
 	replies  map[string]wire.Progress              // by kind
+	data     []int64                               // that the restpoint's disks hold, as the node measures
 	agentOff bool                                  // the agent does nothing with a hold
 	holdSaid map[string]string                     // by hold: the last state that the agent reported
 	thawed   int                                   // times that the agent let go of a hold
@@ -166,7 +167,7 @@ func (w *world) get(id string) wire.LaunchInfo {
 // node leases whatever there is and does it.
 func (w *world) node() {
 	w.t.Helper()
-	req := wire.LeaseRequest{Kinds: []string{wire.JobHydrate, wire.JobInspect, wire.JobConvert, wire.JobServe}, Providers: []string{"mem"}}
+	req := wire.LeaseRequest{Kinds: []string{wire.JobHydrate, wire.JobInspect, wire.JobMeasure, wire.JobConvert, wire.JobServe}, Providers: []string{"mem"}}
 	for {
 		j, err := w.env.Catalog.LeaseJob(w.t.Context(), "node", req)
 		if err != nil {
@@ -198,6 +199,9 @@ func (w *world) node() {
 			err = w.env.Catalog.FailJob(w.t.Context(), "node", j.ID, *f)
 		} else {
 			result := wire.JobResult{Bytes: 1}
+			if j.Kind == wire.JobMeasure {
+				result.Data = w.data
+			}
 			if j.Kind == wire.JobConvert || j.Kind == wire.JobInspect {
 				result.Report = json.RawMessage(fmt.Sprintf(`{"of":%q}`, j.Kind))
 			}
@@ -205,6 +209,9 @@ func (w *world) node() {
 		}
 		if err != nil {
 			w.t.Fatal(err)
+		}
+		if f != nil {
+			return // and rests
 		}
 	}
 }

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -106,6 +107,33 @@ func (p *Provider) diskRoom(size int64) error {
 			providers.ErrQuota, p.opts.Dir, max(0, free)>>20, need>>20, p.opts.DiskReserve>>20)
 	}
 	return nil
+}
+
+// CheckRoom implements providers.RoomChecker.
+func (p *Provider) CheckRoom(ctx context.Context, volumes []providers.VolumeSpec, instance providers.InstanceSpec) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkHost(&instance); err != nil {
+		return err
+	}
+	size := int64(0)
+	for i := range volumes {
+		v := &volumes[i]
+		switch {
+		case v.From.Kind == providers.FromVolume:
+			size += p.need(v.From.ID)
+		case v.Filled > 0:
+			size += v.Filled
+		default:
+			size += v.Size
+		}
+	}
+	if size > 0 {
+		if err := p.diskRoom(size); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // need is how many bytes a copy of a volume takes. The caller holds mu.

@@ -52,6 +52,25 @@ func TestRefusesWhatDoesNotFit(t *testing.T) {
 	if err := volume("half 2", free/2, 0); err == nil {
 		t.Error("a second volume of half of what is free is promised the same room")
 	}
+	// Asked beforehand it says the same, and makes nothing.
+	room := func(typ string, specs ...providers.VolumeSpec) error {
+		return p.CheckRoom(t.Context(), specs, providers.InstanceSpec{Type: typ, Architecture: providers.AMD64, Firmware: providers.BIOS})
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want error
+	}{
+		"memory":                {room("c1-m4194304"), providers.ErrQuota},
+		"no such network":       {p.CheckRoom(t.Context(), nil, providers.InstanceSpec{Type: "c1-m64", Architecture: providers.AMD64, Firmware: providers.BIOS, NICs: []providers.NIC{{Network: "dmz"}}}), providers.ErrNotFound},
+		"all of a disk":         {room("c1-m64", providers.VolumeSpec{Size: free}), providers.ErrQuota},
+		"what a disk holds":     {room("c1-m64", providers.VolumeSpec{Size: 100 * free, Filled: 1 << 20}), nil},
+		"two that do not fit":   {room("c1-m64", providers.VolumeSpec{Size: free, Filled: free / 3}, providers.VolumeSpec{Size: free, Filled: free / 3}), providers.ErrQuota},
+		"a copy of a small one": {room("c1-m64", providers.VolumeSpec{Size: free, From: disk}), nil},
+	} {
+		if !errors.Is(c.err, c.want) {
+			t.Errorf("%s: %v, want %v", name, c.err, c.want)
+		}
+	}
 	all, err := p.List(t.Context(), system)
 	if err != nil || len(all) != 3 {
 		t.Errorf("list shows %v, %v", all, err)

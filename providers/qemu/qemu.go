@@ -33,7 +33,7 @@ type Options struct {
 	DiskReserve   int64         // bytes of the file system that volumes leave free, 1 GiB when 0
 }
 
-// Provider implements providers.Provider and providers.LazyVolumes.
+// Provider implements providers.Provider, providers.LazyVolumes and providers.RoomChecker.
 type Provider struct {
 	opts    Options
 	lock    *os.File
