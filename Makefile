@@ -26,7 +26,7 @@ test: build ## all tests with the race detector (root: block devices; sets up wh
 
 e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
 	scripts/setup e2e
-	CGO_ENABLED=1 go test -tags e2e -p 1 -timeout 120m -v $(E2E_FLAGS) ./e2e/vm/... ./e2e/hooks ./agent/freespace ./hydrator/convert ./providers/qemu
+	CGO_ENABLED=1 go test -tags e2e -p 1 -timeout 120m -v $(E2E_FLAGS) ./e2e/launch ./e2e/vm/... ./e2e/hooks ./agent/freespace ./hydrator/convert ./providers/qemu
 
 story: build ## servers that are moved while they serve, in QEMU (root; E2E_FLAGS='-run TestCopyBIOS' for a part)
 	scripts/setup e2e

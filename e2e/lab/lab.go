@@ -222,9 +222,9 @@ func (l *Lab) StartAgent(token string, disks ...string) *Proc {
 }
 
 // StartHydrator starts a node; the token counts at its first start only.
-func (l *Lab) StartHydrator(token string) *Proc {
+func (l *Lab) StartHydrator(token string, more ...string) *Proc {
 	l.t.Helper()
-	return l.start("hydrator", "openmigrate", "hydrator", "--master", l.Env("OPENMIGRATE_URL"), "--token", token, "--data-dir", l.Path("hydrator"))
+	return l.start("hydrator", "openmigrate", append([]string{"hydrator", "--master", l.Env("OPENMIGRATE_URL"), "--token", token, "--data-dir", l.Path("hydrator")}, more...)...)
 }
 
 // Token makes an enrolment token of a kind ("agent", "node").
