@@ -203,7 +203,7 @@ func (m *Master) listen(ctx context.Context) error {
 		return err
 	}
 	m.handler, err = api.NewHandler(api.Deps{
-		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit,
+		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
 		URL: m.URL(), Version: version.String(), Log: m.log,
 	})
 	if err != nil {

@@ -31,6 +31,13 @@ const (
 	PathAuditExport  = PathWholeAudit + "/export"
 	PathAuditVerify  = PathWholeAudit + "/verify"
 
+	PathWebhooks      = PathAPI + "/webhooks"
+	PathWebhook       = PathWebhooks + "/{webhook}"
+	PathWebhookRotate = PathWebhook + "/rotate"
+	PathWebhookTest   = PathWebhook + "/test"
+	PathDeliveries    = PathWebhook + "/deliveries"
+	PathResend        = PathDeliveries + "/{sequence}/resend"
+
 	PathProjects = PathAPI + "/projects"
 	PathProject  = PathProjects + "/{project}"
 
@@ -181,7 +188,7 @@ type OperationInfo struct {
 // ChangeEvent says that something changed; whoever shows it reads it again. It is the data of a server-sent event.
 type ChangeEvent struct {
 	Sequence uint64 `json:"sequence"`
-	Kind     string `json:"kind"`         // machine, restpoint, session, job, launch, node, token, enrolment-token, operation, project; gap: events were lost, read everything again
+	Kind     string `json:"kind"`         // machine, restpoint, session, job, launch, node, token, enrolment-token, webhook, operation, project; gap: events were lost, read everything again
 	ID       string `json:"id,omitempty"` // empty: many of the kind
 	Machine  string `json:"machine,omitempty"`
 	Gone     bool   `json:"gone,omitempty"` // it was removed
@@ -258,6 +265,14 @@ type NewUser struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	Link Link   `json:"link"`
+}
+
+// WebhookRequest says where events are sent. Types are such as launch.running, launch.* or *.
+type WebhookRequest struct {
+	URL         string   `json:"url"`
+	Types       []string `json:"types"`
+	Description string   `json:"description,omitempty"`
+	Enabled     *bool    `json:"enabled,omitempty"` // missing: it is
 }
 
 // AuditReport is what a check of the audit log found. Sequence and Hash are its newest line's: whoever keeps them elsewhere can prove later that nothing before it

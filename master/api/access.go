@@ -32,6 +32,16 @@ var access = map[string]who{
 	"export-audit":     masters,
 	"verify-audit":     masters,
 
+	"list-webhooks":   admins,
+	"create-webhook":  admins,
+	"get-webhook":     admins,
+	"change-webhook":  admins,
+	"remove-webhook":  admins,
+	"rotate-webhook":  admins,
+	"test-webhook":    admins,
+	"list-deliveries": admins,
+	"resend-delivery": admins,
+
 	"list-projects": viewers,
 	"get-project":   viewers,
 

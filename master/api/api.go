@@ -29,6 +29,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
+	"github.com/openmigrate/openmigrate/master/webhook"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -49,6 +50,7 @@ type Deps struct {
 	Catalog  *catalog.Catalog
 	Identity *identity.Registry
 	Accounts *accounts.Service
+	Webhooks *webhook.Service
 	CA       *ca.CA
 	Staging  Staging
 	Launches Launches

@@ -18,6 +18,7 @@ func (s *server) register(api huma.API) {
 	add(s, api, op{id: "get-project", method: "GET", path: wire.PathProject, tag: "projects", summary: "Show a project"}, s.getProject)
 	s.registerPeople(api)
 	s.registerAudit(api)
+	s.registerWebhooks(api)
 	s.registerMachines(api)
 	s.registerRestpoints(api)
 	s.registerJobs(api)

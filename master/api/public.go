@@ -114,6 +114,7 @@ var tagList = [][2]string{
 	{"nodes", "Hydrators."},
 	{"users", "People who sign in."},
 	{"audit", "Who changed what."},
+	{"webhooks", "Events that are sent to other systems."},
 	{"enrolment", "Tokens with which agents and nodes enrol."},
 	{"staging", "The bucket and its index."},
 	{"operations", "What runs long."},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/webhook"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -40,7 +41,7 @@ func mayCall(method, path string) []string {
 		return []string{viewer, operator, admin, "stranger", "master"}
 	case strings.HasPrefix(path, "/jobs/"):
 		return []string{"node", operator, admin, "stranger", "master"}
-	case has("token", "/audit", "recovery-key", "/revoke", "/unfreeze"), method == "POST" && has("/staging", "/providers/", "/operations"), method == "DELETE" && has("/orphans"):
+	case has("token", "/audit", "/webhooks", "recovery-key", "/revoke", "/unfreeze"), method == "POST" && has("/staging", "/providers/", "/operations"), method == "DELETE" && has("/orphans"):
 		return []string{admin, "stranger", "master"}
 	case method == "GET" && !has("/files", "/download"):
 		return []string{viewer, operator, admin, "stranger", "master"}
@@ -79,10 +80,14 @@ func TestEveryOperationAsEverybody(t *testing.T) {
 	if _, err := admin.RunStaging(t.Context(), "check", nil); err != nil {
 		t.Fatal(err)
 	}
+	hook, _, err := w.webhooks.Create(t.Context(), "default", webhook.Spec{URL: "https://hooks.example.com/x", Types: []string{"*"}, Enabled: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	agent, node := w.enrol(ca.KindAgent, true), w.enrol(ca.KindNode, true)
 	real := map[string]string{"machine": machine.Machine.ID, "restpoint": point, "job": job.ID, "launch": launch.ID, "session": sessions[0].ID,
 		"node": node.id, "provider": "here", "project": "default", "disk": "0", "sync": "s", "action": "check",
-		"user": "user-0", "operation": w.handler.s.runs.list("default")[0].ID}
+		"user": "user-0", "webhook": hook.ID, "sequence": "1", "operation": w.handler.s.runs.list("default")[0].ID}
 
 	everybody := []*actor{
 		{name: "nobody", Client: w.client(wire.ClientOptions{})}, agent, node,
@@ -125,7 +130,7 @@ func TestEveryOperationAsEverybody(t *testing.T) {
 				path = wire.Path(path, []string{"x", "y"}[:n]...)
 			}
 			if a.method == "DELETE" && !slices.Contains([]string{"nobody", "forged"}, who.name) && slices.Contains(allowed, who.name) && who.name != "stranger" {
-				path = strings.NewReplacer(machine.Machine.ID, "gone", point, "gone", token.ID, "gone", enrol.ID, "gone").Replace(path) // so that there is something for whoever comes next
+				path = strings.NewReplacer(machine.Machine.ID, "gone", point, "gone", token.ID, "gone", enrol.ID, "gone", hook.ID, "gone").Replace(path) // so that there is something for whoever comes next
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			if a.path == wire.PathEvents {
@@ -170,7 +175,7 @@ func TestEveryOperationAsEverybody(t *testing.T) {
 	// Whatever the stranger did: what is the default project's is as it was.
 	for what, err := range map[string]error{"machine": second(admin.Machine(t.Context(), machine.Machine.ID)), "restpoint": second(admin.Restpoint(t.Context(), point)),
 		"job": second(admin.Job(t.Context(), job.ID)), "launch": second(admin.Launch(t.Context(), launch.ID)), "node": second(admin.Node(t.Context(), node.id)),
-		"token": second(w.accounts.Token(t.Context(), token.ID)), "enrolment token": second(w.registry.EnrolToken(t.Context(), "default", enrol.ID))} {
+		"webhook": second(w.webhooks.Get(t.Context(), "default", hook.ID)), "token": second(w.accounts.Token(t.Context(), token.ID)), "enrolment token": second(w.registry.EnrolToken(t.Context(), "default", enrol.ID))} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 		}

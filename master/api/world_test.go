@@ -31,6 +31,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/outbox"
+	"github.com/openmigrate/openmigrate/master/webhook"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -48,6 +49,7 @@ type world struct {
 	handler  *Handler
 	outbox   *outbox.Outbox
 	audit    *audit.Log
+	webhooks *webhook.Service
 	launches *fakeLaunches
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
@@ -109,8 +111,9 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
+	w.webhooks = webhook.New(db, w.env.Clock, nil)
 	w.audit = audit.New(w.env.DB, w.env.Clock, nil)
-	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox, Audit: w.audit,
+	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox, Audit: w.audit, Webhooks: w.webhooks,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)

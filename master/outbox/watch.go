@@ -19,6 +19,7 @@ var Kinds = map[string]string{
 	"nodes":        "node",
 	"api_tokens":   "token",
 	"enrol_tokens": "enrolment-token",
+	"webhooks":     "webhook",
 }
 
 // Watch returns db with an ear: told is called after each transaction that changed watched tables, with what it changed, in no order. It is called by
