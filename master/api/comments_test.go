@@ -30,6 +30,13 @@ func TestCommentsAreUpToDate(t *testing.T) {
 			}
 		}
 	}
+	schemas := openAPI(t).Components.Schemas.Map()
+	for key := range want {
+		name, _, _ := strings.Cut(key, ".")
+		if schemas[name] == nil {
+			delete(want, key)
+		}
+	}
 	if os.Getenv("OPENMIGRATE_UPDATE") != "" {
 		b, err := json.MarshalIndent(want, "", " ")
 		if err == nil {
