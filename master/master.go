@@ -33,6 +33,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/keyring"
 	"github.com/openmigrate/openmigrate/master/launch"
+	"github.com/openmigrate/openmigrate/master/oidc"
 	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/boltstore"
@@ -55,6 +56,7 @@ type Config struct {
 	BrokenProviders map[string]error  // those that could not be opened, and why
 	Writers         map[string]string // see launch.Deps
 	WebhookNetworks []netip.Prefix    // private networks that webhooks may reach
+	OIDC            *oidc.Config      // how people log in through a provider; nil: they do not. Its RedirectURL is the master's to say
 	Log             *slog.Logger
 }
 
@@ -209,11 +211,39 @@ func (m *Master) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	door, err := m.door()
+	if err != nil {
+		return err
+	}
 	m.server = &http.Server{
-		Handler: m.handler, TLSConfig: api.TLSConfig(m.ca, m.names), ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+		Handler: door, TLSConfig: api.TLSConfig(m.ca, m.names), ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
+}
+
+// door is all that is served: the API, and logins through an OpenID Connect provider if there is one.
+func (m *Master) door() (http.Handler, error) {
+	if m.conf.OIDC == nil {
+		return m.handler, nil
+	}
+	conf := *m.conf.OIDC
+	conf.RedirectURL = m.URL() + oidc.CallbackPath
+	p, err := oidc.New(conf)
+	if err != nil {
+		return nil, err
+	}
+	h := oidc.NewHandler(p, m.Accounts, func(ctx context.Context, l *accounts.Login, from string) {
+		who := audit.Who{Kind: "user", ID: l.User.ID, Name: l.User.Name}
+		if err := m.Audit.Record(ctx, audit.Change{Who: who, From: from, Operation: "login-oidc", Kind: "session", ID: l.Session.ID}); err != nil {
+			m.log.Error("a login is not in the audit log", "user", l.User.Name, "error", err)
+		}
+	}, m.log)
+	mux := http.NewServeMux()
+	mux.Handle(oidc.BeginPath, h)
+	mux.Handle(oidc.CallbackPath, h)
+	mux.Handle("/", m.handler)
+	return mux, nil
 }
 
 func (m *Master) openLaunches(ctx context.Context) error {

@@ -33,6 +33,7 @@ type serveOptions struct {
 	dataDir, listen, staging, stagingListen, recoveryKey string
 	names, webhookAllow                                  []string
 	providers                                            providerOptions
+	oidc                                                 oidcOptions
 }
 
 func (o *serveOptions) flags(c *cobra.Command) {
@@ -43,6 +44,7 @@ func (o *serveOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.stagingListen, "staging-listen", "", "host:port on which built-in staging is served to agents and nodes (default: the host of --listen, and a port that is chosen once)")
 	f.StringVar(&o.recoveryKey, "recovery-key", "", "file with the offline recovery key, when the data directory was lost")
 	f.StringSliceVar(&o.webhookAllow, "webhook-allow", nil, "private network that webhooks may reach, also without TLS, such as 10.1.0.0/16; again for each")
+	o.oidc.flags(c)
 	f.StringSliceVar(&o.names, "name", nil, "host name or address under which agents reach this master and built-in staging; again for each, the first goes into tokens")
 }
 
@@ -71,7 +73,11 @@ func (o *serveOptions) config(log *slog.Logger) (ctl.Config, error) {
 	if err != nil {
 		return ctl.Config{}, err
 	}
-	return ctl.Config{WebhookNetworks: networks, DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
+	provider, err := o.oidc.config()
+	if err != nil {
+		return ctl.Config{}, err
+	}
+	return ctl.Config{WebhookNetworks: networks, OIDC: provider, DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
 		ServeStaging: []string{"serve-staging"}, Log: log}, nil
 }
 

@@ -37,6 +37,21 @@ func Logout() *http.Cookie {
 	return c
 }
 
+// LoginCookie binds a login through another site to a browser. The other site sends the browser back, which browsers take for a visit from there: a
+// cookie with SameSite=Strict would stay away, so this one is Lax. It is worth nothing without the answer that it belongs to.
+func LoginCookie(text string, life time.Duration) *http.Cookie {
+	c := cookie(LoginCookieName, text, life)
+	c.SameSite = http.SameSiteLaxMode
+	return c
+}
+
+// LoginOver is the cookie that takes a LoginCookie away.
+func LoginOver() *http.Cookie {
+	c := LoginCookie("", 0)
+	c.MaxAge = -1
+	return c
+}
+
 // CookieText is the text of a request's cookie; empty: there is none, or there are several, of which one is somebody else's.
 func CookieText(r *http.Request, name string) string {
 	list := r.CookiesNamed(name)

@@ -25,7 +25,8 @@ type User struct {
 	Created   time.Time         `json:"created"`
 	Changed   time.Time         `json:"changed"`
 	LastLogin time.Time         `json:"last_login,omitzero"`
-	Revision  uint64            `json:"revision"` // counts changes
+	ByClaims  bool              `json:"by_claims,omitempty"` // roles follow the claims of an OpenID Connect provider
+	Revision  uint64            `json:"revision"`            // counts changes
 }
 
 // userRow is what is stored of a User.
@@ -70,7 +71,7 @@ func (s *Service) addUser(tx store.Writer, name, email string, of map[string]str
 	if !userName.MatchString(name) {
 		return nil, bad("name", "name %.80q: want 1 to 64 letters, digits and . _ @ + - that begin with a letter or digit", name)
 	}
-	if len(email) > maxEmail || strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if !validEmail(email) {
 		return nil, bad("email", "email: want at most %d characters without spaces", maxEmail)
 	}
 	if err := checkRoles(of); err != nil {
@@ -152,7 +153,7 @@ func (s *Service) ChangeUser(ctx context.Context, id string, revision uint64, c 
 	if err := checkRoles(c.Roles); err != nil {
 		return nil, err
 	}
-	if c.Email != nil && (len(*c.Email) > maxEmail || strings.ContainsFunc(*c.Email, func(r rune) bool { return r <= ' ' || r == 0x7f })) {
+	if c.Email != nil && !validEmail(*c.Email) {
 		return nil, bad("email", "email: want at most %d characters without spaces", maxEmail)
 	}
 	var row *userRow
@@ -168,6 +169,9 @@ func (s *Service) ChangeUser(ctx context.Context, id string, revision uint64, c 
 			row.Email = *c.Email
 		}
 		if c.Roles != nil {
+			if row.ByClaims {
+				return wire.NewProblem(409, wire.CodeConflict, "the roles of %s come from the OpenID Connect provider", row.Name).WithNext("change them there")
+			}
 			row.Roles = maps.Clone(c.Roles)
 		}
 		if c.Disabled != nil {
