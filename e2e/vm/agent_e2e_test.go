@@ -34,6 +34,11 @@ func replicate(t *testing.T, recipe Recipe) {
 	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}})
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	ctx := limit(t)
+	if recipe.Root == LVM {
+		// What snapshots need is there.
+		m.Shell(ctx, "test $(findmnt -no SOURCE /) = /dev/mapper/vg0-root; lvcreate -q -y -s -l 10%FREE -n snap vg0/root; mount -o ro,noload /dev/vg0/snap /mnt; test -s /mnt/etc/fstab; "+
+			"umount /mnt; lvremove -q -y vg0/snap")
+	}
 	m.Shell(ctx, "rm -rf "+unneeded+"; fstrim /; echo 'from the source' >/root/marker; sync")
 	if err := m.Put(ctx, filepath.Join(l.Bin, "openmigrate-agent"), "/usr/local/sbin/openmigrate-agent", 0o755); err != nil {
 		t.Fatal(err)

@@ -55,13 +55,23 @@ func (m *Machine) qemuArgs() []string {
 			SATA:       fmt.Sprintf("ide-hd,bus=ide.%d", i),
 		}[buses[i]]+common)
 	}
-	if len(o.HostPorts) > 0 {
+	cards := o.MACs
+	if len(cards) == 0 && len(o.HostPorts) > 0 {
+		cards = []string{""}
+	}
+	for i, mac := range cards {
 		// Nothing gets out of a restricted network but to the ports that are forwarded, by a process for each connection.
-		user := "user,id=net,restrict=on"
+		user := fmt.Sprintf("user,id=net%d,restrict=on", i)
 		for _, port := range o.HostPorts {
-			user += fmt.Sprintf(",guestfwd=tcp:%s:%d-cmd:%s dial 127.0.0.1:%d", HostAddr, port, m.guest, port)
+			if i == 0 {
+				user += fmt.Sprintf(",guestfwd=tcp:%s:%d-cmd:%s dial 127.0.0.1:%d", HostAddr, port, m.guest, port)
+			}
 		}
-		args = append(args, "-netdev", user, "-device", "virtio-net-pci,netdev=net")
+		card := fmt.Sprintf("virtio-net-pci,netdev=net%d", i)
+		if mac != "" {
+			card += ",mac=" + mac
+		}
+		args = append(args, "-netdev", user, "-device", card)
 	}
 	return args
 }

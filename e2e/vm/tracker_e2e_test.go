@@ -22,7 +22,7 @@ const trackerLimit = 8 * time.Minute
 // have: on each bus, below LVM and below an md array.
 func TestTracker(t *testing.T) {
 	const size = 384 << 20
-	m := Start(t, Build(t, Recipe{Packages: trackerPackages}), Options{
+	m := Start(t, Modify(t, Build(t, Recipe{}), trackerPackages, ""), Options{
 		Disks: []int64{size, size, size}, Buses: []Bus{VirtioSCSI, VirtioBlk, NVMe},
 	})
 	program := buildTest(t, "./agent/track/ebpf", "ebpf.test")

@@ -90,8 +90,12 @@ type Options struct {
 	CPUs     int      // 0: 2
 
 	// HostPorts are TCP ports on the host's 127.0.0.1 that the machine reaches as HostAddr:port. Naming none leaves it
-	// without a network card.
+	// without a network card, unless MACs has one.
 	HostPorts []int
+
+	// MACs are the addresses of network cards, each on a network of its own that leases 10.0.2.15; HostPorts are in the first one's. Naming none leaves one card,
+	// with QEMU's address, if there are HostPorts.
+	MACs []string `json:",omitempty"`
 }
 
 // HostAddr is the host as machines see it. QEMU keeps 10.0.2.2 for an unrestricted way to all of the host's loopback.
