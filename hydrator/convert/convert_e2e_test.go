@@ -5,9 +5,12 @@ package convert
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +21,23 @@ import (
 	"github.com/openmigrate/openmigrate/internal/roottest"
 )
 
-// The machine that is converted: drivers of its own disk controller only, and the root by a name that it has nowhere else.
-// It has every program that can configure a network; a test leaves it the one that it is about.
-var recipe = vm.Recipe{
-	Modules:  []string{"virtio_pci", "virtio_scsi", "sd_mod", "ext4"},
-	RootName: "/dev/sda3",
-	Packages: []string{"ifupdown", "isc-dhcp-client", "netplan.io", "network-manager", "dracut-core", "cloud-init", "open-vm-tools"},
+// packages are every program that can configure a network or build an initramfs, besides what should not disturb; a test leaves the machine the ones that it is about.
+var packages = []string{"ifupdown", "isc-dhcp-client", "netplan.io", "network-manager", "dracut-core", "cloud-init", "open-vm-tools"}
+
+// prune takes out drivers that no platform has, most of what the making of an initramfs goes through.
+const prune = `
+cd /lib/modules/*/kernel
+rm -rf sound drivers/gpu drivers/media drivers/infiniband drivers/firewire drivers/staging drivers/iio drivers/isdn drivers/usb/[d-gi-z]* drivers/net/wireless drivers/net/usb drivers/net/can
+for vendor in drivers/net/ethernet/*; do
+	case ${vendor##*/} in amazon|google|intel|microsoft) ;; *) rm -r "$vendor" ;; esac
+done
+depmod "$(ls /lib/modules)"
+`
+
+// source returns the disk of the machine that is converted: tuned to the disk controller that it has.
+func source(t *testing.T) vm.Image {
+	t.Helper()
+	return vm.Modify(t, vm.Build(t, vm.Recipe{}), packages, prune+vm.Tune)
 }
 
 const sourceMAC = "52:54:00:aa:bb:cc"
@@ -73,7 +87,7 @@ func (f files) write(t *testing.T, tr *tree.Tree) {
 
 // oneNetwork takes all but one tool for networks out of the machine's boot.
 func oneNetwork(keep string) files {
-	off := files{"/etc/systemd/network/80-dhcp.network": ""}
+	off := files{"/etc/systemd/network/80-dhcp.network": "", "/etc/network/interfaces": "auto lo\niface lo inet loopback\n"}
 	for tool, units := range map[string][]string{
 		"networkd":       {"multi-user.target.wants/systemd-networkd.service"},
 		"networkmanager": {"multi-user.target.wants/NetworkManager.service", "network-online.target.wants/NetworkManager-wait-online.service"},
@@ -130,37 +144,53 @@ func convertTo(t *testing.T, path string, target Target) *Report {
 	return report
 }
 
-// The card and the network that QEMU gives a machine.
+// A target has two cards, each on a network of its own in which QEMU leases one address: one gets a fixed address, as the launch template says, the other
+// what it is given.
 const (
-	targetMAC = "52:54:00:12:34:56"
-	leased    = "10.0.2.15"
+	fixedMAC, fixed  = "52:54:00:00:00:01", "10.0.2.77/24"
+	leasedMAC, lease = "52:54:00:00:00:02", "10.0.2.15/24"
 )
 
-// starts boots a disk and checks that it is up with the address that DHCP gives it.
-func starts(t *testing.T, path string, o vm.Options) {
-	t.Helper()
-	startsAt(t, path, o, leased)
-}
+var fixedNIC = NIC{MAC: fixedMAC, Addresses: []netip.Prefix{netip.MustParsePrefix(fixed)}, Gateway: netip.MustParseAddr("10.0.2.2")}
 
-// startsAt boots a disk and checks that it is up with an address.
-func startsAt(t *testing.T, path string, o vm.Options, address string) {
+// addresses prints each card's addresses.
+const addresses = `for card in /sys/class/net/e* /sys/class/net/l*; do
+	[ -e "$card" ] && [ "${card##*/}" != lo ] || continue
+	ip -4 -o addr show dev "${card##*/}" scope global | while read -r _ _ _ address _; do echo "$(cat "$card/address") $address"; done
+done | sort`
+
+// starts boots a disk and checks that it is up, that each of its cards has the address that it should have, by MAC, and no other.
+func starts(t *testing.T, path string, o vm.Options, cards map[string]string) {
 	t.Helper()
-	o.HostPorts = []int{9} // which brings a network card
+	want := ""
+	for _, mac := range slices.Sorted(maps.Keys(cards)) {
+		o.MACs = append(o.MACs, mac)
+		want += mac + " " + cards[mac] + "\n"
+	}
 	// On a busy host a second emulated processor may lose its timer and hang the kernel's start.
 	o.CPUs = 1
 	m := vm.Start(t, vm.Image{Path: path}, o)
+	defer m.Kill()
 	took := m.WaitBoot()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	m.Shell(ctx, "timeout 100 sh -c 'until ip -4 -o addr show scope global | grep -qF "+address+"/; do sleep 0.2; done'")
+	have := ""
+	again := time.NewTicker(500 * time.Millisecond)
+	defer again.Stop()
+	for began := time.Now(); have != want && time.Since(began) < 100*time.Second; <-again.C {
+		have = m.Shell(ctx, addresses)
+	}
+	// After the login prompt nobody configures a card any more.
 	if err := m.WaitConsole(ctx, "login:"); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%s %s: up after %.0f s; root %s", o.Bus, o.Firmware, took.Seconds(), strings.TrimSpace(m.Shell(ctx, "findmnt -no SOURCE /")))
+	if have = m.Shell(ctx, addresses); have != want {
+		t.Errorf("the cards have\n%s, want\n%s\n%s", have, want, m.Shell(ctx, "ip addr; networkctl list --no-pager || true; journalctl -b --no-pager -p warning | tail -30"))
+	}
+	t.Logf("%s %s: up after %.0f s; root %s; cards\n%s", o.Bus, o.Firmware, took.Seconds(), strings.TrimSpace(m.Shell(ctx, "findmnt -no SOURCE /")), have)
 	if failed := m.Shell(ctx, "systemctl --failed --no-legend || true"); strings.TrimSpace(failed) != "" {
 		t.Logf("failed units: %s", failed)
 	}
-	m.Kill()
 }
 
 // stuck boots a disk and expects that the initramfs does not find its root.
@@ -168,63 +198,64 @@ func stuck(t *testing.T, path string, o vm.Options) {
 	t.Helper()
 	o.CPUs = 1
 	m := vm.Start(t, vm.Image{Path: path}, o)
+	defer m.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := m.WaitConsole(ctx, "ALERT!"); err != nil {
 		t.Error(err)
 	}
-	m.Kill()
 }
 
-// A machine tuned to its old hypervisor does not start on another one, and does after conversion.
-func TestInitramfsTools(t *testing.T) {
+// A machine tuned to its old hypervisor does not start on another one, and does after conversion: by each tool for networks and for initramfs, on each kind
+// of disk and with each firmware.
+func TestMoved(t *testing.T) {
 	roottest.Need(t, "loop devices and mounts")
-	path := copyOf(t, vm.Build(t, recipe))
-	change(t, path, func(tr *tree.Tree) {
-		oneNetwork("ifupdown").write(t, tr)
-		bound["ifupdown"].write(t, tr)
-	})
-	stuck(t, path, vm.Options{Bus: vm.VirtioBlk})
-	convertTo(t, path, Target{Platform: KVM})
-	if again := convertTo(t, path, Target{Platform: KVM}); len(again.Changes) != 0 {
-		t.Errorf("a second conversion changed %+v", again.Changes)
-	}
-	for _, o := range []vm.Options{{Bus: vm.VirtioBlk}, {Bus: vm.NVMe}, {Bus: vm.NVMe, Firmware: vm.UEFI}} {
-		starts(t, path, o)
-	}
-}
-
-// Each tool for networks gives the card of the target an address.
-func TestNetworks(t *testing.T) {
-	roottest.Need(t, "loop devices and mounts")
-	image := vm.Build(t, recipe)
-	for _, tool := range []string{"netplan", "networkmanager", "networkd"} {
-		t.Run(tool, func(t *testing.T) {
-			path := copyOf(t, image)
+	image := source(t)
+	dir := t.TempDir()
+	for _, test := range []struct {
+		network string
+		dracut  bool
+		o       vm.Options
+	}{
+		{network: "ifupdown", o: vm.Options{Bus: vm.VirtioBlk}},
+		{network: "netplan", o: vm.Options{Bus: vm.NVMe}},
+		{network: "networkmanager", o: vm.Options{Bus: vm.VirtioBlk, Firmware: vm.UEFI}},
+		{network: "networkd", dracut: true, o: vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI}},
+	} {
+		t.Run(test.network, func(t *testing.T) {
+			from, tools := image, files{}
+			first := vm.Image{Path: filepath.Join(dir, "first.img")}
+			switch _, err := os.Stat(first.Path); {
+			case test.dracut:
+				tools = files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}
+			case err == nil:
+				// The initramfs of the first one has the same drivers, and was minutes of work.
+				from, tools = first, files{"/usr/sbin/mkinitramfs": "#!/bin/sh\ncp \"/boot/initrd.img-$3\" \"$2\"\n"}
+			}
+			path := copyOf(t, from)
 			change(t, path, func(tr *tree.Tree) {
-				oneNetwork(tool).write(t, tr)
-				bound[tool].write(t, tr)
+				tools.write(t, tr)
+				oneNetwork(test.network).write(t, tr)
+				bound[test.network].write(t, tr)
 			})
-			convertTo(t, path, Target{Platform: KVM})
-			starts(t, path, vm.Options{Bus: vm.VirtioBlk})
-		})
-	}
-}
-
-// A card gets the address that the launch template says, and no other.
-func TestFixedAddress(t *testing.T) {
-	roottest.Need(t, "loop devices and mounts")
-	image := vm.Build(t, recipe)
-	for _, tool := range []string{"ifupdown", "networkd"} {
-		t.Run(tool, func(t *testing.T) {
-			path := copyOf(t, image)
-			change(t, path, func(tr *tree.Tree) {
-				oneNetwork(tool).write(t, tr)
-				bound[tool].write(t, tr)
-			})
-			convertTo(t, path, Target{Platform: KVM, NICs: []NIC{{MAC: targetMAC, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.77/24")},
-				Gateway: netip.MustParseAddr("10.0.2.2")}}})
-			startsAt(t, path, vm.Options{Bus: vm.VirtioBlk}, "10.0.2.77")
+			target := Target{Platform: KVM, NICs: []NIC{fixedNIC}}
+			if test.o.Firmware == vm.UEFI {
+				target.Firmware = UEFI
+				hideLoader(t, path) // it has to be put where any UEFI finds it
+			}
+			if test.network == "ifupdown" {
+				stuck(t, path, test.o)
+			}
+			convertTo(t, path, target)
+			if again := convertTo(t, path, target); len(again.Changes) != 0 {
+				t.Errorf("a second conversion changed %+v", again.Changes)
+			}
+			if test.network == "ifupdown" {
+				if err := os.Link(path, first.Path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			starts(t, path, test.o, map[string]string{fixedMAC: fixed, leasedMAC: lease})
 		})
 	}
 }
@@ -238,8 +269,11 @@ func TestLVM(t *testing.T) {
 			files{name: "spoilt"}.write(t, tr)
 		}
 	})
+	hideLoader(t, path)
 	convertTo(t, path, Target{Platform: KVM})
-	starts(t, path, vm.Options{Bus: vm.NVMe})
+	for _, o := range []vm.Options{{Bus: vm.NVMe, Firmware: vm.UEFI}, {Bus: vm.VirtioBlk}} {
+		starts(t, path, o, map[string]string{leasedMAC: lease})
+	}
 }
 
 // hideLoader leaves GRUB where only the old machine's firmware remembered it to be.
@@ -263,31 +297,34 @@ func hideLoader(t *testing.T, path string) {
 	}
 }
 
-// dracut takes the place of initramfs-tools, and the loader has to be put where any UEFI finds it.
-func TestDracut(t *testing.T) {
-	roottest.Need(t, "loop devices and mounts")
-	path := copyOf(t, vm.Build(t, recipe))
-	change(t, path, func(tr *tree.Tree) {
-		oneNetwork("networkd").write(t, tr)
-		bound["networkd"].write(t, tr)
-		files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}.write(t, tr)
-	})
-	hideLoader(t, path)
-	convertTo(t, path, Target{Platform: KVM, Firmware: UEFI})
-	if again := convertTo(t, path, Target{Platform: KVM, Firmware: UEFI}); len(again.Changes) != 0 {
-		t.Errorf("a second conversion changed %+v", again.Changes)
-	}
-	starts(t, path, vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI})
-}
-
-// The drivers of platforms that cannot be tried here are in the initramfs.
+// The drivers of platforms that cannot be tried here are in the initramfs. One is made for all of them together.
 func TestPlatforms(t *testing.T) {
 	roottest.Need(t, "loop devices and mounts")
-	path := copyOf(t, vm.Build(t, recipe))
+	path := copyOf(t, source(t))
+	all := platform{name: "all platforms"}
 	for _, p := range []Platform{EC2, GCP, Azure, VMware} {
-		report := convertTo(t, path, Target{Platform: p})
-		if !strings.Contains(fmt.Sprint(report.Changes), "initrd.img") {
-			t.Errorf("%s: no initramfs was built", p)
+		all.disks, all.nics = append(all.disks, platforms[p].disks...), append(all.nics, platforms[p].nics...)
+	}
+	const union Platform = "all"
+	platforms[union] = all
+	defer delete(platforms, union)
+	var kernels []Kernel
+	change(t, path, func(tr *tree.Tree) {
+		kernels = readKernels(tr, "initramfs-tools")
+		for _, k := range kernels {
+			m, err := readModules(tr, k.Release)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, d := range append(all.disks, all.nics...) {
+				if !m.has(d) {
+					t.Errorf("kernel %s has no driver for %s: %v", k.Release, d.name, d.modules)
+				}
+			}
 		}
+	})
+	report := convertTo(t, path, Target{Platform: union})
+	if len(kernels) != 1 || !slices.ContainsFunc(report.Changes, func(c Change) bool { return c.Path == kernels[0].Initramfs }) {
+		t.Errorf("no initramfs was built for %+v", kernels)
 	}
 }
