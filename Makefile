@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e story lint openapi fmt bench bench-replication bench-live demo fuzz clean
+.PHONY: help build test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ openapi: ## master/api/openapi.json from the Go types and their comments (tests 
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint
 
-bench: bench-replication bench-live ## the tables of docs/BENCHMARKS.md, one after the other
+bench: bench-replication bench-live bench-conversion ## the tables of docs/BENCHMARKS.md, one after the other
 
 bench-replication: build ## against restic, borg and the machine's limit (BENCH_FLAGS)
 	scripts/setup bench
@@ -48,6 +48,10 @@ bench-replication: build ## against restic, borg and the machine's limit (BENCH_
 bench-live: build ## a server that is written to: freeze, overhead, RPO, bytes sent (LIVE_FLAGS; root: loop devices, eBPF)
 	scripts/setup bench
 	go run ./bench/live $(LIVE_FLAGS)
+
+bench-conversion: ## a disk converted by us and by virt-v2v, and both started (CONVERSION_FLAGS; root)
+	scripts/setup bench
+	go run ./bench/conversion $(CONVERSION_FLAGS)
 
 demo: build ## a disk replicated, changed, replicated again, rebuilt and compared; as root a test launch of it
 	scripts/setup demo

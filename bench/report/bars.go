@@ -14,6 +14,12 @@ var (
 	Unchanged = Bar{What: "requests to staging of an unchanged huge sparse disk", Limit: 10, Most: true, Value: "%.0f"}
 )
 
+// Bars of a benchmark of conversion.
+var (
+	ConvertWall = Bar{What: "conversion against virt-v2v-in-place, wall time", Limit: 1, Unit: " × faster"}
+	ConvertBoot = Bar{What: "converted machines that boot on virtio-blk with an address", Limit: 1}
+)
+
 // Bars of a live benchmark.
 var (
 	Freeze   = Bar{What: "writers frozen for a restpoint", Limit: 100, Most: true, Unit: " ms", Value: "%.1f"}
