@@ -293,6 +293,7 @@ type MachineInfo struct {
 	NextStep      string        `json:"next_step"`        // with the command to call, or "none"
 	Life          string        `json:"life"`             // not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back
 	LifeStep      string        `json:"life_step"`        // what to do next about it, or "none"
+	Warm          *WarmInfo     `json:"warm,omitempty"`   // its standing volumes; missing: it has none
 	RPO           RPOInfo       `json:"rpo"`
 	Created       time.Time     `json:"created"`
 	LastSeen      time.Time     `json:"last_seen"`
@@ -315,6 +316,31 @@ type MachineInfo struct {
 	Tags          []string      `json:"tags,omitempty"`
 	Revision      string        `json:"revision"` // of what people set: the ETag of the machine
 }
+
+// WarmInfo is how a machine's standing volumes are: copies at a provider that follow each restpoint, so that a launch has little left to write.
+type WarmInfo struct {
+	Provider  string     `json:"provider"`
+	State     string     `json:"state"`               // making (they hold no restpoint yet), current, behind, applying, in-use, resting, releasing
+	Restpoint string     `json:"restpoint,omitempty"` // the last that all of them held
+	Instant   *time.Time `json:"instant,omitempty"`   // that it is of
+	Volumes   int        `json:"volumes"`
+	Size      int64      `json:"size"`               // bytes of all volumes, as they were asked for
+	Applying  string     `json:"applying,omitempty"` // restpoint that is being written over it
+	Progress  *Progress  `json:"progress,omitempty"` // of that
+	Launch    string     `json:"launch,omitempty"`   // that has them now
+	Problem   string     `json:"problem,omitempty"`  // why they do not get on, and what to do
+}
+
+// States of standing volumes.
+const (
+	WarmMaking    = "making"
+	WarmCurrent   = "current"
+	WarmBehind    = "behind"
+	WarmApplying  = "applying"
+	WarmInUse     = "in-use"
+	WarmResting   = "resting" // a job that was cancelled may still write
+	WarmReleasing = "releasing"
+)
 
 // RPOInfo says how far a machine's restpoints are behind its disks, as the master computes it from what the agent reports. Times are
 // of the master's clock.

@@ -21,7 +21,7 @@ A cutover moves the machine: the source stops, its last writes are carried over,
 undoes it, until 'launch finalize'. M is a machine's name or id, L a launch's id.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(newLaunchTest(a), newLaunchCutover(a), newLaunchLs(a), newLaunchShow(a), newLaunchRevert(a), newLaunchFinalize(a),
-		newLaunchConsole(a), newLaunchScreenshot(a), newLaunchTemplate(a))
+		newLaunchConsole(a), newLaunchScreenshot(a), newLaunchTemplate(a), newLaunchWarm(a))
 	return c
 }
 

@@ -50,6 +50,9 @@ func printMachine(w io.Writer, x *wire.MachineInfo, now time.Time) {
 	if x.Frozen != "" {
 		row("frozen", "%s", x.Frozen)
 	}
+	if x.Warm != nil {
+		printStanding(w, x.Warm)
+	}
 	if x.Progress != nil {
 		row("progress", "%s, %s", percent(x.Progress), moved(x.Progress))
 	}

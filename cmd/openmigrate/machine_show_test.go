@@ -25,6 +25,8 @@ func TestPrintMachine(t *testing.T) {
 			{ID: "b", Name: "/dev/sdb\x1b[2J", Tracker: "scan", TrackerWhy: "the kernel has no tracepoints", Consistency: "crash"},
 		}, Cycle: &wire.CycleReport{Duration: wire.Duration(time.Minute), Passes: 3, Frozen: wire.Duration(42 * time.Millisecond), Backlog: 2 << 20,
 			Why: []string{"another pass: too much was written"}}},
+		Warm: &wire.WarmInfo{Provider: "qemu", State: wire.WarmApplying, Restpoint: "r0", Instant: &instant, Volumes: 2, Size: 3 << 30, Applying: "r1",
+			Progress: &wire.Progress{Total: 100, Done: 45}, Problem: "no room\x1b[2J"},
 		Events: []wire.Event{{Time: now, Level: "error", Code: "read-error", Message: "sector 7"}},
 	}
 	var b bytes.Buffer
@@ -42,6 +44,7 @@ func TestPrintMachine(t *testing.T) {
 		{"disk /dev/sda", "tracker ebpf, consistency crash"}, {"", "no stronger consistency: a file system cannot be frozen"},
 		{"disk /dev/sdb\ufffd[2J", "tracker scan, consistency crash"}, {"", "no better tracker: the kernel has no tracepoints"},
 		{"last cycle", "1m0s, passes over the disks: 3, writers kept waiting for 42ms, 2.00 MiB were written since the restpoint before"},
+		{"", "restpoint r1 is being applied, 45 %"}, {"", "it does not get on: no room\ufffd[2J"},
 		{"", "another pass: too much was written"}, {"2026-03-02T12:00:00Z", "error read-error: sector 7"},
 	} {
 		found := false

@@ -165,7 +165,7 @@ func (s *server) machineInfo(m *catalog.Machine, life launch.Life) wire.MachineI
 	report := m.Report
 	info := wire.MachineInfo{
 		ID: m.ID, Name: m.Name, Replication: standing.State, Reason: standing.Reason, NextStep: standing.NextStep,
-		Life: life.State, LifeStep: life.NextStep,
+		Life: life.State, LifeStep: life.NextStep, Warm: life.Warm,
 		RPO: rpoInfo(m, &standing), Created: m.Created, LastSeen: m.LastSeen,
 		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
 		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &report, Events: m.Events, Inventory: m.Inventory,

@@ -13,6 +13,7 @@ import (
 type Life struct {
 	State    string
 	NextStep string
+	Warm     *wire.WarmInfo // its standing volumes; nil: it has none
 }
 
 // Life says so of machines, by their ids:
@@ -25,6 +26,7 @@ type Life struct {
 // It is computed from the launches that are under way and what is remembered of those that are over, never stored.
 func (s *Service) Life(ctx context.Context, machines []catalog.Machine) (map[string]Life, error) {
 	all := make(map[string]Life, len(machines))
+	rows := map[string]warm{}
 	err := s.DB.View(ctx, func(r store.Reader) error {
 		tests := map[string]string{}
 		err := scanActive(r, func(id string, a active) {
@@ -41,10 +43,26 @@ func (s *Service) Life(ctx context.Context, machines []catalog.Machine) (map[str
 				return err
 			}
 			all[machines[i].ID] = h.life(&machines[i], tests[machines[i].ID])
+			if rows[machines[i].ID], err = find[warm](r, tableWarm, machines[i].ID); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	for i := range machines {
+		m := &machines[i]
+		v := rows[m.ID]
+		l := all[m.ID]
+		if info, have := v.show(m, s.Clock.Now()); have {
+			s.follow(ctx, &v, info)
+			l.Warm = info
+			all[m.ID] = l
+		}
+	}
+	return all, nil
 }
 
 // What became of a machine's last cutover: history.CutoverEnd.
@@ -60,23 +78,23 @@ func (h *history) life(m *catalog.Machine, test string) Life {
 	launch := func(command string) string { return "openmigrate launch " + command }
 	switch {
 	case h.CutoverEnd == cutoverFinalized:
-		return Life{wire.LifeFinalized, "none"}
+		return Life{State: wire.LifeFinalized, NextStep: "none"}
 	case h.CutoverEnd == cutoverLive:
-		return Life{wire.LifeLive, launch("finalize "+h.Cutover) + ", or go back: " + launch("revert "+h.Cutover)}
+		return Life{State: wire.LifeLive, NextStep: launch("finalize "+h.Cutover) + ", or go back: " + launch("revert "+h.Cutover)}
 	case h.CutoverEnd == cutoverGoing:
-		return Life{wire.LifeCuttingOver, "wait; follow it with: " + launch("show "+h.Cutover)}
+		return Life{State: wire.LifeCuttingOver, NextStep: "wait; follow it with: " + launch("show "+h.Cutover)}
 	case test != "":
-		return Life{wire.LifeTesting, "look at it, then: " + launch("revert "+test)}
+		return Life{State: wire.LifeTesting, NextStep: "look at it, then: " + launch("revert "+test)}
 	case m.LastRestpoint == "":
-		return Life{wire.LifeNotReady, "wait for its first restpoint, or: openmigrate machines sync " + m.Name}
+		return Life{State: wire.LifeNotReady, NextStep: "wait for its first restpoint, or: openmigrate machines sync " + m.Name}
 	case h.CutoverEnd == cutoverRolledBack:
-		return Life{wire.LifeRolledBack, "find out what was wrong, then again: " + launch("test "+m.Name)}
+		return Life{State: wire.LifeRolledBack, NextStep: "find out what was wrong, then again: " + launch("test "+m.Name)}
 	case h.Failed != "":
-		return Life{wire.LifeReadyToTest, "its last test failed, see " + launch("show "+h.Failed) + ", then: " + launch("test "+m.Name)}
+		return Life{State: wire.LifeReadyToTest, NextStep: "its last test failed, see " + launch("show "+h.Failed) + ", then: " + launch("test "+m.Name)}
 	case h.Tested != "":
-		return Life{wire.LifeReadyForCutover, launch("cutover " + m.Name)}
+		return Life{State: wire.LifeReadyForCutover, NextStep: launch("cutover " + m.Name)}
 	}
-	return Life{wire.LifeReadyToTest, launch("test " + m.Name)}
+	return Life{State: wire.LifeReadyToTest, NextStep: launch("test " + m.Name)}
 }
 
 // remember notes in the machine's history what a launch has come to.

@@ -60,10 +60,11 @@ type Service struct {
 	Deps
 	room chan struct{} // a token for each launch that works
 
-	mu      sync.Mutex
-	workers map[string]*worker       // guarded by mu, by launch
-	shown   map[string]wire.Progress // guarded by mu, by launch: of the state that it is in
-	news    chan struct{}            // guarded by mu; closed and replaced when a launch was added, or templates changed
+	mu          sync.Mutex
+	workers     map[string]*worker       // guarded by mu, by launch
+	shown       map[string]wire.Progress // guarded by mu, by launch: of the state that it is in
+	warmTrouble map[string]warmTrouble   // guarded by mu, by machine
+	news        chan struct{}            // guarded by mu; closed and replaced when a launch was added, or templates changed
 }
 
 // worker is what is known of a launch that is driven, beside its row.
@@ -86,7 +87,7 @@ func New(d Deps) (*Service, error) {
 	if d.Project == "" {
 		d.Project = catalog.DefaultProject
 	}
-	return &Service{Deps: d, room: make(chan struct{}, maxWorking), workers: map[string]*worker{}, shown: map[string]wire.Progress{}, news: make(chan struct{})}, nil
+	return &Service{Deps: d, room: make(chan struct{}, maxWorking), workers: map[string]*worker{}, shown: map[string]wire.Progress{}, warmTrouble: map[string]warmTrouble{}, news: make(chan struct{})}, nil
 }
 
 // Run drives every launch that is not over, keeps warm volumes and sweeps orphans, until ctx ends. What is under way then goes on with the

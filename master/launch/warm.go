@@ -36,6 +36,8 @@ type warm struct {
 	Generation int               `json:"generation"`          // counts volumes, for their tokens
 	Attempt    int               `json:"attempt"`             // counts tries, for ids of jobs
 	Restpoint  string            `json:"restpoint,omitempty"` // that all volumes hold; empty: not known
+	Held       string            `json:"held,omitempty"`      // for people: the last that all volumes held
+	Instant    time.Time         `json:"instant,omitzero"`    // that Held is of
 	Target     string            `json:"target,omitempty"`    // that is being applied
 	User       string            `json:"user,omitempty"`      // launch that has them
 	Rest       time.Time         `json:"rest,omitzero"`       // until when a job that was cancelled may still write
@@ -47,6 +49,7 @@ type warmDisk struct {
 	ID         string `json:"id"`
 	Size       int64  `json:"size"`
 	Generation int    `json:"generation"`
+	Filled     int64  `json:"filled,omitempty"` // bytes that its volume is expected to hold; 0: not measured yet
 	Volume     string `json:"volume,omitempty"`
 	Old        bool   `json:"old,omitempty"` // the machine has no such disk any more
 }
@@ -84,9 +87,10 @@ func (s *Service) keepWarm(ctx context.Context) {
 		}
 		if last = ""; err != nil {
 			last = err.Error()
-		} else if busy {
+		}
+		if busy {
 			pause = s.Pause
-		} else {
+		} else if err == nil {
 			ended = nil
 		}
 		timer := time.NewTimer(pause)
@@ -100,7 +104,7 @@ func (s *Service) keepWarm(ctx context.Context) {
 	}
 }
 
-// warmOnce looks at every machine once. busy: something is under way.
+// warmOnce looks at every machine once. busy: something is under way. A machine whose volumes cannot be kept does not keep others waiting.
 func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 	machines, err := s.Catalog.Machines(ctx, s.Project)
 	if err != nil {
@@ -126,9 +130,10 @@ func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 		t := templates[m.ID]
 		switch {
 		case have && (v.Releasing || !t.Warm || t.Provider != "" && t.Provider != v.Provider):
-			busy = true
-			errs = append(errs, s.releaseWarm(ctx, &v))
+			err := s.releaseWarm(ctx, &v)
+			busy, errs = busy || err == nil, append(errs, err)
 		case !t.Warm || v.User != "" || m.LastRestpoint == "" || v.Restpoint == m.LastRestpoint && v.Target == "":
+		case s.rests(m.ID):
 		case v.Target != "" && !applying:
 			applying, next = true, m // what was begun goes on first
 		case next == nil:
@@ -136,12 +141,16 @@ func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 		}
 	}
 	for _, v := range rows { // of machines that are gone
-		busy = true
-		errs = append(errs, s.releaseWarm(ctx, &v))
+		err := s.releaseWarm(ctx, &v)
+		busy, errs = busy || err == nil, append(errs, err)
 	}
 	if next != nil {
 		busy = true
-		if err := s.applyWarm(ctx, next, templates[next.ID]); err != nil {
+		err := s.applyWarm(ctx, next, templates[next.ID])
+		if ctx.Err() == nil {
+			s.noteWarm(next.ID, err)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("machine %s: %w", next.Name, err))
 		}
 	}
@@ -218,6 +227,7 @@ func (s *Service) applyWarm(ctx context.Context, m *catalog.Machine, t wire.Laun
 			return errTaken
 		}
 		v.Restpoint, v.Target = v.Target, ""
+		v.Held, v.Instant = v.Restpoint, instantOf(point)
 		return nil
 	})
 	return notTaken(err)
@@ -313,11 +323,21 @@ func (v *warm) job(n int) string {
 	return fmt.Sprintf("warm-%x", sum[:16])
 }
 
+// measureJob is the id of the job that measures the target.
+func (v *warm) measureJob() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d measure", v.Machine, v.Target, v.Attempt))
+	return fmt.Sprintf("warm-%x", sum[:16])
+}
+
 // applyDisk writes the target to one disk's volume, and reports whether that is done.
 func (s *Service) applyDisk(ctx context.Context, p providers.Provider, v *warm, n int, point *catalog.Restpoint) (bool, error) {
 	d := &v.Disks[n]
+	if d.Volume == "" && d.Filled == 0 {
+		return false, s.measureWarm(ctx, v, point)
+	}
 	if d.Volume == "" {
-		made, err := p.CreateVolume(ctx, providers.VolumeSpec{Meta: v.meta(s.System, n), Size: max(d.Size, v.MinVolume), Zone: v.Zone, Settings: v.Settings})
+		size := max(d.Size, v.MinVolume)
+		made, err := p.CreateVolume(ctx, providers.VolumeSpec{Meta: v.meta(s.System, n), Size: size, Filled: min(d.Filled, size), Zone: v.Zone, Settings: v.Settings})
 		if err != nil {
 			return false, err
 		}
@@ -357,6 +377,30 @@ func (s *Service) applyDisk(ctx context.Context, p providers.Provider, v *warm, 
 		return false, errors.Join(err, fmt.Errorf("write restpoint %s: %w", v.Target, failedJob(&j, "copy the data")))
 	}
 	return false, nil
+}
+
+// measureWarm finds out how much the volumes that are to be made will hold. What cannot be measured counts as full.
+func (s *Service) measureWarm(ctx context.Context, v *warm, point *catalog.Restpoint) error {
+	j, err := s.Catalog.CreateJob(ctx, catalog.JobSpec{ID: v.measureJob(), Kind: wire.JobMeasure, Restpoint: v.Target, Background: true})
+	if err != nil || j.State == catalog.JobQueued || j.State == catalog.JobLeased {
+		return err
+	}
+	data := dataOf(point, j.Result)
+	_, err = s.changeWarm(ctx, v.Machine, func(v *warm) error {
+		for n := range v.Disks {
+			d := &v.Disks[n]
+			if d.Volume != "" || d.Filled != 0 {
+				continue
+			}
+			if d.Filled = max(1, d.Size); j.State == catalog.JobDone {
+				if held, known := data[d.ID]; known {
+					d.Filled = expected(held, d.Size)
+				}
+			}
+		}
+		return nil
+	})
+	return err
 }
 
 func diskNumber(p *catalog.Restpoint, id string) int {
@@ -426,8 +470,12 @@ func (s *Service) cancelWarm(ctx context.Context, v *warm) error {
 	if v.Target == "" {
 		return nil
 	}
+	ids := []string{v.measureJob()}
 	for n := range v.Disks {
-		err := s.Catalog.CancelJob(ctx, v.job(n))
+		ids = append(ids, v.job(n))
+	}
+	for _, id := range ids {
+		err := s.Catalog.CancelJob(ctx, id)
 		if err != nil && !wire.HasCode(err, wire.CodeNotFound) && !wire.HasCode(err, wire.CodeConflict) {
 			return err
 		}

@@ -307,3 +307,93 @@ func TestRun(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+// TestWarmShown: people see which restpoint the standing volumes hold, how large they are, what is being applied, and why they do not get on. A machine whose volumes cannot
+// be kept keeps no other waiting.
+func TestWarmShown(t *testing.T) {
+	fast(t)
+	w := newWorld(t, memprovider.Host)
+	shown := func() *wire.WarmInfo {
+		t.Helper()
+		m := w.machine()
+		l, err := w.s.Life(t.Context(), []catalog.Machine{m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l[m.ID].Warm
+	}
+	if i := shown(); i != nil {
+		t.Errorf("%+v", i)
+	}
+	if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.data = []int64{4096, 0}
+	w.answer = func(j *wire.Job) (*wire.Failure, bool) { return nil, j.Kind != wire.JobHydrate }
+	w.replies[wire.JobHydrate] = wire.Progress{Total: 4096, Done: 1024}
+	w.warmUp()
+	first := w.machine().LastRestpoint
+	if i := shown(); i == nil || i.State != wire.WarmMaking || i.Applying != first || i.Restpoint != "" || i.Volumes != 2 || i.Size != 4096+8192 || i.Progress == nil || i.Progress.Done != 2048 {
+		t.Errorf("%+v", i)
+	}
+	if v, err := w.mem.Volume(t.Context(), w.standing().Disks[0].Volume); err != nil || w.standing().Disks[0].Filled != 4096 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	for _, d := range w.standing().Disks {
+		v := w.standing()
+		if err := w.env.Catalog.CompleteJob(t.Context(), "node", v.job(v.find(d.ID, d.Size)), wire.JobResult{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.answer = nil
+	w.warmUp()
+	if i := shown(); i.State != wire.WarmCurrent || i.Restpoint != first || i.Instant == nil || i.Applying != "" || i.Progress != nil || i.Problem != "" {
+		t.Errorf("%+v", i)
+	}
+	w.disks[0].Data = append([]byte(nil), w.disks[0].Data...)
+	w.disks[0].Data[9]++
+	w.agent.Replicate(w.disks...)
+	if i := shown(); i.State != wire.WarmBehind || i.Restpoint != first {
+		t.Errorf("%+v", i)
+	}
+	l := w.start(wire.LaunchRequest{Kind: wire.LaunchTest})
+	w.answer = func(j *wire.Job) (*wire.Failure, bool) { return nil, j.Kind != wire.JobHydrate }
+	w.until(l.ID, wire.LaunchHydrating)
+	w.turn()
+	if i := shown(); i.State != wire.WarmInUse || i.Launch != l.ID {
+		t.Errorf("%+v", i)
+	}
+	if _, err := w.s.Revert(t.Context(), l.ID, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	w.until(l.ID, wire.LaunchReverted)
+	if i := shown(); i.State != wire.WarmResting {
+		t.Errorf("%+v", i)
+	}
+
+	// The provider has no such zone any more.
+	w.answer = nil
+	w.env.Pass(time.Hour)
+	if err := w.s.SetTemplate(t.Context(), "db1", wire.LaunchTemplate{Warm: true, Zone: "north"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	other := w.env.NewAgent("other")
+	other.Replicate(w.disks...)
+	generation++
+	if _, err := w.env.Catalog.Hello(t.Context(), other.Machine.ID, wire.Hello{Generation: generation, Fingerprint: "host of other", Inventory: inventory()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.s.SetTemplate(t.Context(), "other", wire.LaunchTemplate{Warm: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		_, _ = w.s.warmOnce(t.Context()) // it says that db1's cannot be kept
+		w.turn()
+	}
+	if i := shown(); i.State != wire.WarmBehind || !strings.Contains(i.Problem, "no zone") {
+		t.Errorf("%+v", i)
+	}
+	if v, err := w.s.warmOf(t.Context(), other.Machine.ID); err != nil || v.Restpoint == "" {
+		t.Errorf("the other machine: %+v, %v", v, err)
+	}
+}

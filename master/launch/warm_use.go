@@ -56,8 +56,11 @@ func (r *run) cloned(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	point := r.row.Restpoint
-	return true, r.giveBack(ctx, func(v *warm) { v.Restpoint = point })
+	point, err := r.Catalog.Restpoint(ctx, r.row.Restpoint)
+	if err != nil {
+		return false, err
+	}
+	return true, r.giveBack(ctx, func(v *warm) { v.Restpoint, v.Held, v.Instant = point.ID, point.ID, instantOf(&point) })
 }
 
 // takeWarm takes the standing volumes for the launch; ready is false while it has to wait. Without any that fit, the launch goes on without.
