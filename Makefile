@@ -9,12 +9,27 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X github.com/openmigrate/openmigrate/internal/version.version=$(VERSION)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
-.PHONY: help build test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
+WEB_SOURCES := $(shell git ls-files -co --exclude-standard web | grep -vE '\.go$$|^web/(e2e|dist)/')
+
+.PHONY: help build web web-generate web-test web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: bin/openmigrate bin/openmigrate-agent ## both binaries into bin/, static
+build: bin/openmigrate bin/openmigrate-agent ## both binaries into bin/, static; with the dashboard where Node is
+
+bin/openmigrate: web/dist/.built
+
+web/dist/.built: $(WEB_SOURCES)
+	scripts/web build-if
+	@touch $@
+
+web: ## the dashboard into web/dist, which go build embeds (needs Node 20)
+	scripts/web build
+	@touch web/dist/.built
+
+web-generate: ## the dashboard's client from master/api/openapi.json
+	scripts/web generate
 
 bin/%: $(GO_SOURCES)
 	@mkdir -p bin
@@ -23,6 +38,7 @@ bin/%: $(GO_SOURCES)
 test: build ## all tests with the race detector (root: block devices; sets up what it needs)
 	scripts/setup test
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	if command -v npm >/dev/null; then scripts/web test; else echo "no Node here: the dashboard's tests are left out" >&2; fi
 
 e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
 	scripts/setup e2e
@@ -60,5 +76,6 @@ demo: build ## a disk replicated, changed, replicated again, rebuilt and compare
 fuzz: ## every decoder for FUZZTIME (default 10s) each
 	scripts/fuzz $(or $(FUZZTIME),10s)
 
-clean: ## remove bin/
+clean: ## remove bin/ and the built dashboard
 	rm -rf bin
+	find web/dist -mindepth 1 ! -name .gitkeep -delete

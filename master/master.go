@@ -57,7 +57,9 @@ type Config struct {
 	Writers         map[string]string // see launch.Deps
 	WebhookNetworks []netip.Prefix    // private networks that webhooks may reach
 	OIDC            *oidc.Config      // how people log in through a provider; nil: they do not. Its RedirectURL is the master's to say
-	Log             *slog.Logger
+	// Dashboard: see api.Deps.
+	Dashboard func(other http.Handler) (http.Handler, error)
+	Log       *slog.Logger
 }
 
 // loop intervals.
@@ -206,7 +208,7 @@ func (m *Master) listen(ctx context.Context) error {
 	}
 	m.handler, err = api.NewHandler(api.Deps{
 		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
-		URL: m.URL(), Version: version.String(), Log: m.log,
+		Dashboard: m.conf.Dashboard, URL: m.URL(), Version: version.String(), Log: m.log,
 	})
 	if err != nil {
 		return err

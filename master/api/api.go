@@ -58,9 +58,11 @@ type Deps struct {
 	Audit    *audit.Log  // nil: changes are only logged
 	Files    Files       // nil: files of restpoints are not read here
 	Events   *outbox.Outbox
-	URL      string // under which agents reach this master; goes into tokens
-	Version  string
-	Log      *slog.Logger
+	// Dashboard serves people's browsers, and passes what is not its own to other; nil: there is none.
+	Dashboard func(other http.Handler) (http.Handler, error)
+	URL       string // under which agents reach this master; goes into tokens
+	Version   string
+	Log       *slog.Logger
 }
 
 // server carries the dependencies to the handlers.
@@ -161,9 +163,15 @@ func NewHandler(d Deps) (*Handler, error) {
 	mux.Handle(wire.PathAPI+"/", public)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	var other http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no %.20s %.200q here", r.Method, r.URL.Path))
 	})
+	if d.Dashboard != nil {
+		if other, err = d.Dashboard(other); err != nil {
+			return nil, err
+		}
+	}
+	mux.Handle("/", other)
 	return &Handler{Handler: mux, s: s}, nil
 }
 
