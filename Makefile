@@ -11,7 +11,7 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
 WEB_SOURCES := $(shell git ls-files -co --exclude-standard web | grep -vE '\.go$$|^web/(e2e|dist)/')
 
-.PHONY: help build web web-generate web-test web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
+.PHONY: help build web web-generate web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ test: build ## all tests with the race detector (root: block devices; sets up wh
 	scripts/setup test
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 	if command -v npm >/dev/null; then scripts/web test; else echo "no Node here: the dashboard's tests are left out" >&2; fi
+
+web-e2e: build ## the dashboard in Debian's Chromium, on a real master with real replication and launches (Node 20)
+	scripts/setup web
+	scripts/web e2e
+
+screenshots: build ## one picture of each screen into docs/images
+	scripts/setup web
+	scripts/web screenshots
 
 e2e: build ## whole machines in QEMU (root; an hour without KVM: E2E_FLAGS='-run TestMachine' for a part)
 	scripts/setup e2e

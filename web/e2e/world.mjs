@@ -1,0 +1,125 @@
+// A real master with staging, a node and agents that copy image files, all from bin/, and a browser on it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { request } from 'node:https';
+import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chromium } from 'playwright-core';
+
+const bin = new URL('../../bin/', import.meta.url).pathname;
+export const patience = 60_000; // ms; this runs on busy machines, too
+
+const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** World is everything that was started; close ends it. */
+export class World {
+  #children = [];
+
+  static async open() {
+    const w = new World();
+    w.dir = mkdtempSync(join(tmpdir(), 'openmigrate-web-'));
+    try {
+      w.master = w.#start(join(bin, 'openmigrate'), ['dev', '--data-dir', join(w.dir, 'd'), '--listen', '127.0.0.1:0']);
+      const env = join(w.dir, 'd', 'env');
+      await until('the master is ready', () => existsSync(env));
+      w.env = Object.fromEntries([...readFileSync(env, 'utf8').matchAll(/(\w+)='(.*)'/g)].map((m) => [m[1], m[2]]));
+      w.url = w.env.OPENMIGRATE_URL;
+      w.token = w.env.OPENMIGRATE_TOKEN;
+      w.browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags });
+    } catch (error) {
+      await w.close();
+      throw error;
+    }
+    return w;
+  }
+
+  /** link is the one-time link with which the first user is made, as the master printed it. */
+  link() {
+    return /https:\/\/\S+\/welcome#\S+/.exec(this.master.said)?.[0];
+  }
+
+  /** page opens a page on which nothing may go wrong unseen: what the browser complains about is in page.complaints. */
+  async page(options = {}) {
+    const context = await this.browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1360, height: 900 }, timezoneId: 'Europe/Berlin', ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(patience);
+    page.complaints = [];
+    page.on('pageerror', (e) => page.complaints.push(`error: ${e.message}`));
+    page.on('console', (m) => m.type() === 'error' && !/status of 4\d\d/.test(m.text()) && page.complaints.push(`console: ${m.text()}`));
+    return page;
+  }
+
+  async signIn(page, path = '/overview') {
+    await page.goto(this.url + path);
+    await page.getByRole('button', { name: 'Use an API token' }).click();
+    await page.getByLabel('API token').fill(this.token);
+    await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+    await page.getByRole('button', { name: 'Sign out' }).waitFor();
+    return page;
+  }
+
+  /** call asks the API as a script would; it is for what a test needs around it, never for what it tests. */
+  async call(method, path, body, headers = {}) {
+    return new Promise((resolve, reject) => {
+      const r = request(this.url + path, { method, ca: readFileSync(this.env.OPENMIGRATE_CA_FILE), headers: { Authorization: `Bearer ${this.token}`, 'Content-Type': 'application/json', ...headers } }, (response) => {
+        let text = '';
+        response.on('data', (b) => (text += b)).on('end', () => (response.statusCode < 300 ? resolve(text ? JSON.parse(text) : undefined) : reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`))));
+      });
+      r.on('error', reject);
+      r.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+
+  /** disk makes an image file with random data, so that something is to be copied. */
+  disk(name, mib = 8) {
+    const file = join(this.dir, name);
+    const f = openSync(file, 'w');
+    ftruncateSync(f, mib << 20);
+    for (let at = 0; at < mib; at += 2) writeSync(f, randomBytes(1 << 20), 0, 1 << 20, at << 20);
+    closeSync(f);
+    return file;
+  }
+
+  /** scribble changes a part of an image file. */
+  scribble(file, mib = 1) {
+    const f = openSync(file, 'r+');
+    writeSync(f, randomBytes(1 << 16), 0, 1 << 16, mib << 20);
+    closeSync(f);
+  }
+
+  /** agent starts an agent with a token, as the command that the dashboard shows does. */
+  agent(name, token, disk) {
+    return this.#start(join(bin, 'openmigrate-agent'), ['run', '--token', token, '--state-dir', join(this.dir, 's-' + randomBytes(4).toString('hex')), '--name', name, '--disk', disk]);
+  }
+
+  #start(program, args) {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    child.said = '';
+    for (const from of [child.stdout, child.stderr]) from.on('data', (b) => (child.said = (child.said + b).slice(-1_000_000)));
+    this.#children.push(child);
+    return child;
+  }
+
+  async close() {
+    await this.browser?.close();
+    for (const child of this.#children.reverse()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      child.kill('SIGTERM');
+      const ended = once(child, 'exit');
+      await Promise.race([ended, sleep(20_000).then(() => child.kill('SIGKILL'))]);
+    }
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** until waits for something to become true. */
+export async function until(what, test, ms = patience) {
+  for (const end = Date.now() + ms; ; await sleep(200)) {
+    const got = await test();
+    if (got) return got;
+    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${what}`);
+  }
+}
