@@ -19,7 +19,7 @@ var built = fstest.MapFS{
 	"assets/a-1.woff2":     {Data: []byte("wOF2")},
 }
 
-func dashboard(t *testing.T, files fstest.MapFS) *dashboard {
+func made(t *testing.T, files fstest.MapFS) *dashboard {
 	t.Helper()
 	d, err := newDashboard(files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	if err != nil {
@@ -39,7 +39,7 @@ func get(d http.Handler, method, path string, header ...string) *http.Response {
 }
 
 func TestWhatIsServedWhere(t *testing.T) {
-	d := dashboard(t, built)
+	d := made(t, built)
 	if !d.built {
 		t.Error("a dashboard with an index counts as not built")
 	}
@@ -77,7 +77,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 
 func TestPagesMayDoLittle(t *testing.T) {
 	for _, files := range []fstest.MapFS{built, {".gitkeep": {}}} {
-		d := dashboard(t, files)
+		d := made(t, files)
 		h := get(d, "GET", "/").Header
 		csp := h.Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
@@ -92,7 +92,7 @@ func TestPagesMayDoLittle(t *testing.T) {
 }
 
 func TestCompressedAndCached(t *testing.T) {
-	d := dashboard(t, built)
+	d := made(t, built)
 	r := get(d, "GET", "/assets/index-1a2b.js", "Accept-Encoding", "br, gzip")
 	if r.Header.Get("Content-Encoding") != "gzip" || r.Header.Get("Vary") != "Accept-Encoding" || r.Header.Get("Content-Type") != "text/javascript; charset=utf-8" {
 		t.Fatalf("headers %v", r.Header)
@@ -115,7 +115,7 @@ func TestCompressedAndCached(t *testing.T) {
 }
 
 func TestBuildWithoutDashboardSaysSo(t *testing.T) {
-	d := dashboard(t, fstest.MapFS{".gitkeep": {}})
+	d := made(t, fstest.MapFS{".gitkeep": {}})
 	if d.built {
 		t.Error("an empty folder counts as built")
 	}

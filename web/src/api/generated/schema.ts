@@ -1336,6 +1336,138 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List webhooks
+         * @description Needs the role admin.
+         */
+        get: operations["list-webhooks"];
+        put?: never;
+        /**
+         * Have events sent to a URL
+         * @description By the rules of Standard Webhooks. The secret that deliveries are signed with is in the answer and nowhere else. Needs the role admin.
+         */
+        post: operations["create-webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a webhook
+         * @description Needs the role admin.
+         */
+        get: operations["get-webhook"];
+        /**
+         * Replace what a webhook is
+         * @description Needs the role admin.
+         */
+        put: operations["change-webhook"];
+        post?: never;
+        /**
+         * Remove a webhook, with its deliveries
+         * @description Needs the role admin.
+         */
+        delete: operations["remove-webhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a webhook's deliveries, newest first
+         * @description Needs the role admin.
+         */
+        get: operations["list-deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook}/deliveries/{sequence}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a delivery again
+         * @description Needs the role admin.
+         */
+        post: operations["resend-delivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a webhook a new secret
+         * @description For a day deliveries are signed with the old one, too. Needs the role admin.
+         */
+        post: operations["rotate-webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a test event
+         * @description Needs the role admin.
+         */
+        post: operations["test-webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/whoami": {
         parameters: {
             query?: never;
@@ -1424,7 +1556,7 @@ export interface components {
             gone?: boolean;
             /** @description empty: many of the kind */
             id?: string;
-            /** @description machine, restpoint, session, job, launch, node, token, enrolment-token, operation, project; gap: events were lost, read everything again */
+            /** @description machine, restpoint, session, job, launch, node, token, enrolment-token, webhook, operation, project; gap: events were lost, read everything again */
             kind: string;
             machine?: string;
             /** Format: int64 */
@@ -1509,6 +1641,27 @@ export interface components {
             unconverged?: boolean;
             /** @description what kept it from being better or cheaper, for people */
             why?: string[];
+        };
+        /** @description Delivery is an event on its way to a subscription, or what became of it. */
+        Delivery: {
+            /** Format: date-time */
+            created: string;
+            hook: string;
+            /** @description webhook-id of all its tries */
+            id: string;
+            /** @description the newest last */
+            last: components["schemas"]["Try"][];
+            /**
+             * Format: date-time
+             * @description when it is tried next
+             */
+            next?: string;
+            /** Format: int64 */
+            sequence: number;
+            state: string;
+            /** Format: int64 */
+            tries: number;
+            type: string;
         };
         /** @description Disk is one disk of a restpoint. */
         Disk: {
@@ -1686,6 +1839,31 @@ export interface components {
             restpoint?: string;
             state: string;
         };
+        /** @description Hook is a subscription. */
+        Hook: {
+            /** Format: date-time */
+            changed: string;
+            /** Format: date-time */
+            created: string;
+            description?: string;
+            /** @description why it is not enabled, when nobody said so */
+            disabled?: string;
+            enabled: boolean;
+            /**
+             * Format: date-time
+             * @description since when nothing was delivered; zero: the last was
+             */
+            failing?: string;
+            id: string;
+            /** Format: date-time */
+            last_success?: string;
+            project: string;
+            /** Format: int64 */
+            revision: number;
+            /** @description of events: one, all below one (machine.*), or all (*) */
+            types: string[];
+            url: string;
+        };
         /** @description Interface is a network interface other than loopback. */
         Interface: {
             /** @description in CIDR form */
@@ -1816,6 +1994,8 @@ export interface components {
             chunks: number;
             /** Format: int64 */
             damaged: number;
+            /** @description measure: by number of the disk, bytes of chunks that are not zeros */
+            data?: number[];
             /**
              * Format: int64
              * @description bytes read from staging
@@ -2167,6 +2347,27 @@ export interface components {
             link: components["schemas"]["Link"];
             name: string;
         };
+        NewWebhook: {
+            /** Format: date-time */
+            changed: string;
+            /** Format: date-time */
+            created: string;
+            description?: string;
+            disabled?: string;
+            enabled: boolean;
+            /** Format: date-time */
+            failing?: string;
+            id: string;
+            /** Format: date-time */
+            last_success?: string;
+            project: string;
+            /** Format: int64 */
+            revision: number;
+            /** @description With which deliveries are signed. It is shown this once. */
+            secret: string;
+            types: string[];
+            url: string;
+        };
         /** @description NodeInfo is a node as people see it. */
         NodeInfo: {
             /** Format: date-time */
@@ -2225,6 +2426,12 @@ export interface components {
             /** @description "12" */
             version: string;
         };
+        PageDelivery: {
+            items: components["schemas"]["Delivery"][];
+            next_cursor?: string;
+            /** Format: int64 */
+            total: number;
+        };
         PageDiskInfo: {
             items: components["schemas"]["DiskInfo"][];
             next_cursor?: string;
@@ -2239,6 +2446,12 @@ export interface components {
         };
         PageFileInfo: {
             items: components["schemas"]["FileInfo"][];
+            next_cursor?: string;
+            /** Format: int64 */
+            total: number;
+        };
+        PageHook: {
+            items: components["schemas"]["Hook"][];
             next_cursor?: string;
             /** Format: int64 */
             total: number;
@@ -2718,6 +2931,22 @@ export interface components {
              */
             valid?: string;
         };
+        /** @description Try is one time that a delivery was sent. */
+        Try: {
+            error?: string;
+            /**
+             * Format: int64
+             * @description of the answer; 0: there was none
+             */
+            status?: number;
+            /** Format: date-time */
+            time: string;
+            /**
+             * @description A time span: numbers with units ns, us, ms, s, m, h.
+             * @example 1h30m
+             */
+            took: string;
+        };
         /** @description User is a person who may log in. */
         User: {
             /** Format: date-time */
@@ -2790,6 +3019,14 @@ export interface components {
             physical_volumes: string[];
             uuid?: string;
         };
+        /** @description WebhookRequest says where events are sent. Types are such as launch.running, launch.* or *. */
+        WebhookRequest: {
+            description?: string;
+            /** @description missing: it is */
+            enabled?: boolean;
+            types: string[];
+            url: string;
+        };
         /** @description Who made a change. */
         Who: {
             /** @description of the session's user, or of the token */
@@ -2844,6 +3081,7 @@ export type ConvertNic = components['schemas']['ConvertNIC'];
 export type CopyMark = components['schemas']['CopyMark'];
 export type Cpu = components['schemas']['CPU'];
 export type CycleReport = components['schemas']['CycleReport'];
+export type Delivery = components['schemas']['Delivery'];
 export type Disk = components['schemas']['Disk'];
 export type DiskDiff = components['schemas']['DiskDiff'];
 export type DiskInfo = components['schemas']['DiskInfo'];
@@ -2856,6 +3094,7 @@ export type FileInfo = components['schemas']['FileInfo'];
 export type Filesystem = components['schemas']['Filesystem'];
 export type Firmware = components['schemas']['Firmware'];
 export type HoldReport = components['schemas']['HoldReport'];
+export type Hook = components['schemas']['Hook'];
 export type Interface = components['schemas']['Interface'];
 export type Inventory = components['schemas']['Inventory'];
 export type InventoryNote = components['schemas']['InventoryNote'];
@@ -2886,13 +3125,16 @@ export type MachineChange = components['schemas']['MachineChange'];
 export type MachineInfo = components['schemas']['MachineInfo'];
 export type MachinePolicy = components['schemas']['MachinePolicy'];
 export type NewUser = components['schemas']['NewUser'];
+export type NewWebhook = components['schemas']['NewWebhook'];
 export type NodeInfo = components['schemas']['NodeInfo'];
 export type OperationInfo = components['schemas']['OperationInfo'];
 export type Orphan = components['schemas']['Orphan'];
 export type OsRelease = components['schemas']['OSRelease'];
+export type PageDelivery = components['schemas']['PageDelivery'];
 export type PageDiskInfo = components['schemas']['PageDiskInfo'];
 export type PageEnrolTokenInfo = components['schemas']['PageEnrolTokenInfo'];
 export type PageFileInfo = components['schemas']['PageFileInfo'];
+export type PageHook = components['schemas']['PageHook'];
 export type PageJobInfo = components['schemas']['PageJobInfo'];
 export type PageLaunchInfo = components['schemas']['PageLaunchInfo'];
 export type PageLine = components['schemas']['PageLine'];
@@ -2927,12 +3169,14 @@ export type Swap = components['schemas']['Swap'];
 export type SyncInfo = components['schemas']['SyncInfo'];
 export type TokenInfo = components['schemas']['TokenInfo'];
 export type TokenRequest = components['schemas']['TokenRequest'];
+export type Try = components['schemas']['Try'];
 export type User = components['schemas']['User'];
 export type UserChange = components['schemas']['UserChange'];
 export type UserRequest = components['schemas']['UserRequest'];
 export type View = components['schemas']['View'];
 export type Volume = components['schemas']['Volume'];
 export type VolumeGroup = components['schemas']['VolumeGroup'];
+export type WebhookRequest = components['schemas']['WebhookRequest'];
 export type Who = components['schemas']['Who'];
 export type Whoami = components['schemas']['Whoami'];
 export type Window = components['schemas']['Window'];
@@ -5581,6 +5825,317 @@ export interface operations {
         responses: {
             /** @description No Content */
             204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-webhooks": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before; empty: the first page. */
+                cursor?: string;
+                /** @description Items of a page, at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageHook"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text, best a random one: the same request with the same key within a day makes nothing again, and gets the first answer. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookRequest"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewWebhook"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hook"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "change-webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the thing had when it was read: if it was changed since, nothing is done. * takes it as it is. */
+                "If-Match"?: string;
+            };
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hook"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "remove-webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the thing had when it was read: if it was changed since, nothing is done. * takes it as it is. */
+                "If-Match"?: string;
+            };
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-deliveries": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before; empty: the first page. */
+                cursor?: string;
+                /** @description Items of a page, at most. */
+                limit?: number;
+                /** @description Any of these: waiting, delivered, failed. */
+                state?: string[];
+            };
+            header?: never;
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageDelivery"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "resend-delivery": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text, best a random one: the same request with the same key within a day makes nothing again, and gets the first answer. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Of the delivery. */
+                sequence: number;
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "rotate-webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text, best a random one: the same request with the same key within a day makes nothing again, and gets the first answer. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewWebhook"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "test-webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text, best a random one: the same request with the same key within a day makes nothing again, and gets the first answer. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
