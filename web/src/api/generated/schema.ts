@@ -2322,6 +2322,7 @@ export interface components {
             rpo: components["schemas"]["RPOInfo"];
             session?: string;
             tags?: string[];
+            warm?: components["schemas"]["WarmInfo"];
         };
         /** @description MachinePolicy is what the operator wants of a machine's replication. In a PATCH a missing field stays as it is. */
         MachinePolicy: {
@@ -2949,6 +2950,8 @@ export interface components {
         };
         /** @description User is a person who may log in. */
         User: {
+            /** @description roles follow the claims of an OpenID Connect provider */
+            by_claims?: boolean;
             /** Format: date-time */
             changed: string;
             /** Format: date-time */
@@ -3018,6 +3021,33 @@ export interface components {
             /** @description kernel names (sda, or sda2) on which it was found */
             physical_volumes: string[];
             uuid?: string;
+        };
+        /** @description WarmInfo is how a machine's standing volumes are: copies at a provider that follow each restpoint, so that a launch has little left to write. */
+        WarmInfo: {
+            /** @description restpoint that is being written over it */
+            applying?: string;
+            /**
+             * Format: date-time
+             * @description that it is of
+             */
+            instant?: string;
+            /** @description that has them now */
+            launch?: string;
+            /** @description why they do not get on, and what to do */
+            problem?: string;
+            progress?: components["schemas"]["Progress"];
+            provider: string;
+            /** @description the last that all of them held */
+            restpoint?: string;
+            /**
+             * Format: int64
+             * @description bytes of all volumes, as they were asked for
+             */
+            size: number;
+            /** @description making (they hold no restpoint yet), current, behind, applying, in-use, resting, releasing */
+            state: string;
+            /** Format: int64 */
+            volumes: number;
         };
         /** @description WebhookRequest says where events are sent. Types are such as launch.running, launch.* or *. */
         WebhookRequest: {
@@ -3176,6 +3206,7 @@ export type UserRequest = components['schemas']['UserRequest'];
 export type View = components['schemas']['View'];
 export type Volume = components['schemas']['Volume'];
 export type VolumeGroup = components['schemas']['VolumeGroup'];
+export type WarmInfo = components['schemas']['WarmInfo'];
 export type WebhookRequest = components['schemas']['WebhookRequest'];
 export type Who = components['schemas']['Who'];
 export type Whoami = components['schemas']['Whoami'];
