@@ -8,6 +8,7 @@ package master
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/keyring"
 	"github.com/openmigrate/openmigrate/master/launch"
+	"github.com/openmigrate/openmigrate/master/observe"
 	"github.com/openmigrate/openmigrate/master/oidc"
 	"github.com/openmigrate/openmigrate/master/outbox"
 	"github.com/openmigrate/openmigrate/master/store"
@@ -85,6 +87,7 @@ type Master struct {
 	Launches   *launch.Service
 	operations *operations
 	outbox     *outbox.Outbox
+	metrics    *observe.Metrics
 	handler    *api.Handler
 	listener   net.Listener
 	names      []string
@@ -113,7 +116,8 @@ func Open(ctx context.Context, conf Config) (_ *Master, err error) {
 		return nil, err
 	}
 	m.outbox = outbox.New(uint64(clock.Real{}.Now().UnixMicro()))
-	m.db = outbox.Watch(db, func(events []outbox.Event) { m.outbox.Publish(events...) })
+	m.metrics = observe.New()
+	m.db = m.metrics.Watch(outbox.Watch(db, func(events []outbox.Event) { m.outbox.Publish(events...) }))
 	if m.ca, err = ca.Open(m.path("ca"), clock.Real{}); err != nil {
 		return nil, err
 	}
@@ -213,6 +217,13 @@ func (m *Master) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.metrics.Start(observe.Deps{
+		Catalog: m.Catalog, Nodes: m.Identity, Launches: m.Launches, Webhooks: m.Webhooks, Store: m.db, Version: version.String(), Log: m.log, Emit: m.emit,
+		Certificates: map[string]func() (*tls.Certificate, error){
+			"server": func() (*tls.Certificate, error) { return m.ca.Server(m.names...) },
+			"ca":     func() (*tls.Certificate, error) { return &tls.Certificate{Leaf: m.ca.Certificate()}, nil },
+		},
+	})
 	door, err := m.door()
 	if err != nil {
 		return err
@@ -222,30 +233,6 @@ func (m *Master) listen(ctx context.Context) error {
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
-}
-
-// door is all that is served: the API, and logins through an OpenID Connect provider if there is one.
-func (m *Master) door() (http.Handler, error) {
-	if m.conf.OIDC == nil {
-		return m.handler, nil
-	}
-	conf := *m.conf.OIDC
-	conf.RedirectURL = m.URL() + oidc.CallbackPath
-	p, err := oidc.New(conf)
-	if err != nil {
-		return nil, err
-	}
-	h := oidc.NewHandler(p, m.Accounts, func(ctx context.Context, l *accounts.Login, from string) {
-		who := audit.Who{Kind: "user", ID: l.User.ID, Name: l.User.Name}
-		if err := m.Audit.Record(ctx, audit.Change{Who: who, From: from, Operation: "login-oidc", Kind: "session", ID: l.Session.ID}); err != nil {
-			m.log.Error("a login is not in the audit log", "user", l.User.Name, "error", err)
-		}
-	}, m.log)
-	mux := http.NewServeMux()
-	mux.Handle(oidc.BeginPath, h)
-	mux.Handle(oidc.CallbackPath, h)
-	mux.Handle("/", m.handler)
-	return mux, nil
 }
 
 func (m *Master) openLaunches(ctx context.Context) error {
@@ -296,6 +283,7 @@ func (m *Master) Run(ctx context.Context) error {
 	var ticked sync.WaitGroup
 	ticked.Go(func() { m.tick(loops) })
 	ticked.Go(func() { m.Webhooks.Run(loops) })
+	ticked.Go(func() { m.metrics.Run(loops) })
 	ticked.Go(func() {
 		if err := m.Launches.Run(loops); err != nil {
 			m.log.Error("launches are not driven any more; restart the master", "error", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/openmigrate/openmigrate/agent/cycle"
 	"github.com/openmigrate/openmigrate/internal/cli"
 	"github.com/openmigrate/openmigrate/internal/progress"
+	"github.com/openmigrate/openmigrate/internal/secretscan"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -31,7 +32,7 @@ Without --disk every whole disk of the host is replicated, which needs root.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: secretscan.Attr}))
 			show(&o)
 			return agent.Run(c.Context(), o)
 		}}

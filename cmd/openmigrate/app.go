@@ -15,6 +15,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/internal/cli"
+	"github.com/openmigrate/openmigrate/internal/secretscan"
 	"github.com/openmigrate/openmigrate/internal/version"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -40,7 +41,7 @@ func (a *app) logger() *slog.Logger {
 	if a.verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: secretscan.Attr}))
 }
 
 // saved is what 'openmigrate login' keeps.

@@ -240,13 +240,13 @@ func writeEnv(ctx context.Context, m *ctl.Master, dir string) error {
 func adminToken(ctx context.Context, m *ctl.Master, name string) (string, error) {
 	b, err := os.ReadFile(name)
 	if err == nil {
-		if _, err := m.Accounts.Bearer(ctx, string(b)); err == nil {
+		if p, err := m.Accounts.Bearer(ctx, string(b)); err == nil && p.Role(accounts.AllProjects) == accounts.RoleAdmin {
 			return string(b), nil
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read admin token: %w", err)
 	}
-	_, text, err := m.Accounts.NewToken(ctx, nil, accounts.Token{Project: catalog.DefaultProject, Name: "admin of the data directory", Role: accounts.RoleAdmin}, 0)
+	_, text, err := m.Accounts.NewToken(ctx, nil, accounts.Token{Project: accounts.AllProjects, Name: "admin of the data directory", Role: accounts.RoleAdmin}, 0)
 	if err != nil {
 		return "", err
 	}

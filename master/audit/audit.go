@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/secretscan"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/rows"
 )
@@ -198,7 +199,7 @@ func text(s string) string {
 		s = s[:maxText]
 	}
 	s = strings.ToValidUTF8(s, "")
-	if looksSecret(s) {
+	if secretscan.Looks(s) {
 		return redacted
 	}
 	return s

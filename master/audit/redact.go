@@ -6,34 +6,18 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"strings"
+
+	"github.com/openmigrate/openmigrate/internal/secretscan"
 )
 
 // redacted stands where a secret was.
-const redacted = "[redacted]"
+const redacted = secretscan.Redacted
 
 // secretNames are members whose texts are secrets, whatever they look like.
 var secretNames = regexp.MustCompile(`(?i)(^|[_-])(password|passwd|passphrase|secret|token|credentials?|authorization|cookie|(private|signing|recovery|access|secret|api|data|id|encryption|master)[_-]?keys?|identity_file)$`)
 
 // harmless are members that secretNames would take, and that hold no secret.
 var harmless = map[string]bool{"token_id": true}
-
-// secretTexts are secrets wherever they stand: this program's own, and those of others that people paste.
-var secretTexts = regexp.MustCompile(strings.Join([]string{
-	`\bom[tslde]_[0-9A-Za-z]`,       // tokens, sessions, links, devices
-	`\bom1\.`,                       // enrolment tokens
-	`\bwhs(ec|k)_`,                  // webhooks
-	`AGE-SECRET-KEY-`,               // recovery keys
-	`-----BEGIN [A-Z ]*PRIVATE KEY`, //
-	`\$argon2`,                      // hashes of passwords
-	`\b(AKIA|ASIA)[0-9A-Z]{16}\b`,   // AWS
-	`(?i)\bbearer\s+\S{8}`,          //
-	`\beyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{8,}\.`,                           // JSON web tokens
-	`(?i)[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@`,                           // passwords in URLs
-	`(?i)[?&](x-amz-signature|x-amz-credential|sig|token|password|secret)=`, // signed URLs
-}, "|"))
-
-func looksSecret(s string) bool { return secretTexts.MatchString(s) }
 
 // values makes what is shown of a change: of two objects only the members that differ, without secrets, and not too long.
 func values(before, after any) (b, a json.RawMessage, err error) {
@@ -109,7 +93,7 @@ func redact(name string, v any) any {
 			return redacted
 		}
 	case string: // one that is longer is not shown anyway
-		if len(t) <= MaxValue && t != "" && (looksSecret(t) || secretNames.MatchString(name) && !harmless[name]) {
+		if len(t) <= MaxValue && t != "" && (secretscan.Looks(t) || secretNames.MatchString(name) && !harmless[name]) {
 			return redacted
 		}
 	}

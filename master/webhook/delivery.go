@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,6 +128,27 @@ func (s *Service) Emit(ctx context.Context, e Event) error {
 		return fmt.Errorf("emit %s: %w", e.Type, err)
 	}
 	s.poke()
+	return nil
+}
+
+// together is how many events one transaction takes: others write in between.
+const together = 20
+
+// EmitAll gives several events to all that subscribed to them. When it fails, some may have been given.
+func (s *Service) EmitAll(ctx context.Context, events []Event) error {
+	for some := range slices.Chunk(events, together) {
+		if err := s.db.Update(ctx, func(tx store.Writer) error {
+			for _, e := range some {
+				if err := s.Append(tx, e); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return fmt.Errorf("emit events: %w", err)
+		}
+		s.poke()
+	}
 	return nil
 }
 
