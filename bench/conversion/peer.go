@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,57 +11,47 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/bench/measure"
+	"github.com/openmigrate/openmigrate/e2e/vm"
 )
 
-// peerPackages are virt-v2v with all that it needs of Debian's: libguestfs makes the machine in which it converts of the kernel and programs beside it.
-var peerPackages = []string{"virt-v2v", "guestfish", "linux-image-amd64"}
+// peerPackages are virt-v2v with what starts libguestfs alone. The kernel that libguestfs starts a machine with is the plain Debian's.
+var peerPackages = []string{"virt-v2v", "guestfish"}
 
-// peerLimit ends a conversion that hangs.
-const peerLimit = 30 * time.Minute
+const (
+	peerSize  = 8192             // MiB, of the disk of that Debian
+	peerLimit = 30 * time.Minute // ends a conversion that hangs
+)
 
 // peer is virt-v2v-in-place in a Debian of its own: it asks for a kernel and its modules where a system has them, and this one may have none.
 type peer struct {
-	root    string
+	image   string // a disk with that Debian, which is not written to
+	tmp     string // its /var/tmp, where libguestfs keeps the machine that it has built
 	version string
 }
 
 // preparePeer makes that Debian, once, and has libguestfs build its machine, which takes it long only the first time.
 func (b *bench) preparePeer(ctx context.Context) (*peer, error) {
-	key := sha256.Sum256([]byte(strings.Join(peerPackages, " ")))
-	p := &peer{root: filepath.Join(b.o.cache, fmt.Sprintf("virt-v2v-%x", key[:6]))}
-	if _, err := os.Stat(p.root); errors.Is(err, os.ErrNotExist) {
-		b.say("making a Debian with virt-v2v")
-		if err := os.MkdirAll(b.o.cache, 0o755); err != nil {
-			return nil, err
-		}
-		if err := makeDebian(ctx, p.root); err != nil {
-			return nil, fmt.Errorf("make a Debian with virt-v2v: %w", err)
-		}
+	plain, err := vm.Make(ctx, vm.Recipe{SizeMiB: peerSize}, b.say)
+	if err != nil {
+		return nil, err
+	}
+	image, err := vm.MakeModified(ctx, plain, peerPackages, "", b.say)
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{image: image.Path, tmp: filepath.Join(b.o.cache, "libguestfs-"+strings.TrimSuffix(filepath.Base(image.Path), ".img"))}
+	if err := os.MkdirAll(p.tmp, 0o755); err != nil {
+		return nil, err
 	}
 	b.say("warming libguestfs up")
-	if _, _, err := p.run(ctx, b.work, "guestfish", "-a", "/dev/null", "run"); err != nil {
+	run, _, err := p.run(ctx, b.work, "guestfish", "-a", "/dev/null", "run")
+	if err != nil {
 		return nil, fmt.Errorf("start the machine of libguestfs: %w", err)
 	}
+	b.say("its machine started in %.0f s", run.Wall.Seconds())
 	_, out, err := p.run(ctx, b.work, "virt-v2v-in-place", "--version")
 	p.version = strings.TrimSpace(string(out))
 	return p, err
-}
-
-// makeDebian fills a folder, which is there only when it is whole. Mounts that mmdebstrap makes are in a name space of its own and end with it.
-func makeDebian(ctx context.Context, dir string) error {
-	tmp := dir + ".new"
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
-	cmd, err := measure.Tool(ctx, "unshare", "--mount", "--propagation", "private", "env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
-		"--dpkgopt=force-unsafe-io", "--include="+strings.Join(peerPackages, ","), "bookworm", tmp)
-	if err != nil {
-		return err
-	}
-	if _, _, err := measure.Command(cmd); err != nil {
-		return err
-	}
-	return os.Rename(tmp, dir)
 }
 
 // convert runs it on a disk, as somebody would who has the disk of another hypervisor at hand.
@@ -72,20 +60,32 @@ func (p *peer) convert(ctx context.Context, disk string) (measure.Run, error) {
 	return run, err
 }
 
-// inPeer gets the root, a folder that is at /mnt inside, and a command. Mounts and processes end with the shell's name spaces.
+// inPeer gets the disk, its root's offset in bytes, a folder for /var/tmp, one that is at /mnt inside, and a command. Mounts and processes end with the shell's name spaces.
 const inPeer = `
-mount --bind "$2" "$1/mnt"
-mount -t proc proc "$1/proc"
-mount -t tmpfs -o mode=1777 tmp "$1/tmp"
-root=$1
-shift 2
-exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 LIBGUESTFS_BACKEND=direct LIBGUESTFS_BACKEND_SETTINGS=force_tcg "$@"
+root=$(mktemp -d)
+mount -o "loop,ro,noload,offset=$2" "$1" "$root"
+mount --bind "$3" "$root/var/tmp"
+mount --bind "$4" "$root/mnt"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=1777 tmp "$root/tmp"
+mount -t tmpfs dev "$root/dev"
+for node in null zero full random urandom; do
+	touch "$root/dev/$node"
+	mount --bind "/dev/$node" "$root/dev/$node"
+done
+shift 4
+status=0
+chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 LIBGUESTFS_BACKEND=direct LIBGUESTFS_BACKEND_SETTINGS=force_tcg "$@" || status=$?
+umount --recursive "$root"
+rmdir "$root"
+exit $status
 `
 
 func (p *peer) run(ctx context.Context, dir string, args ...string) (measure.Run, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-euc", inPeer, "sh", p.root, dir}, args...)...)
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-euc", inPeer, "sh", p.image,
+		fmt.Sprint(vm.RootOffset), p.tmp, dir}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 30 * time.Second
 	return measure.Command(cmd)

@@ -20,6 +20,9 @@ const (
 	bootSize            = 256 // with LVM
 )
 
+// RootOffset is where the root with ext4 begins, in bytes.
+const RootOffset int64 = rootStart * mib
+
 const (
 	mib    = 1 << 20
 	sector = 512
