@@ -67,6 +67,28 @@ func change(t *testing.T, path string, fn func(*tree.Tree)) {
 	}
 }
 
+// inside runs a script in a disk's root, on this host's kernel.
+func inside(t *testing.T, path, script string) {
+	t.Helper()
+	s, err := Detect(t.Context(), []string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = disks.Private(t.Context(), func(space *disks.Space) error {
+		return s.withRoot(space, false, func(*tree.Tree) error {
+			cmd := exec.Command("chroot", space.Dir(), "/bin/sh", "-eux")
+			cmd.Stdin = strings.NewReader(script)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w\n%s", err, out)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // files are what a test writes, by path; "" removes.
 type files map[string]string
 
@@ -269,6 +291,7 @@ func TestLVM(t *testing.T) {
 			files{name: "spoilt"}.write(t, tr)
 		}
 	})
+	inside(t, path, prune)
 	hideLoader(t, path)
 	convertTo(t, path, Target{Platform: KVM})
 	for _, o := range []vm.Options{{Bus: vm.NVMe, Firmware: vm.UEFI}, {Bus: vm.VirtioBlk}} {
