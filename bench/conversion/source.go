@@ -17,7 +17,7 @@ GRUB_DEFAULT=0
 GRUB_TIMEOUT=0
 GRUB_DISTRIBUTOR=Debian
 GRUB_CMDLINE_LINUX_DEFAULT=""
-GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
+GRUB_CMDLINE_LINUX="no_timer_check console=tty0 console=ttyS0,115200"
 END
 rm -f /etc/systemd/network/80-dhcp.network /etc/systemd/system/multi-user.target.wants/systemd-networkd.service
 printf 'auto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet dhcp\n' >/etc/network/interfaces

@@ -14,8 +14,11 @@ import (
 	"time"
 )
 
-// recipeVersion changes when the same Recipe should give another disk.
-const recipeVersion = 1
+// recipeVersion changes when the same Recipe should give other packages, diskVersion when another disk of the same packages.
+const (
+	recipeVersion = 1
+	diskVersion   = 1
+)
 
 // buildLimit bounds the making of one image, which took 167 s on two processors with other work.
 const buildLimit = 45 * time.Minute
@@ -129,7 +132,7 @@ func recipeKey(r Recipe, guest string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %s\n", recipeVersion, mustJSON(r))
+	fmt.Fprintf(h, "%d.%d %s\n", recipeVersion, diskVersion, mustJSON(r))
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
