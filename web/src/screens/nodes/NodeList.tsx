@@ -36,7 +36,7 @@ export function NodeList() {
                   <Td dataLabel="What to do" modifier="breakWord">{n.next_step === 'none' ? '–' : shown(n.next_step, 300)}</Td>
                   <Td dataLabel="Heard of"><Ago at={n.last_seen} /></Td>
                   <Td dataLabel="Version">{shown(n.version, 40)}</Td>
-                  <Td>{role.may('admin') && n.state !== 'revoked' && <Button variant="link" isInline aria-label={`Shut ${shown(n.name, 40)} out`} onClick={() => setAsking(n)}>Shut out…</Button>}</Td>
+                  <Td>{role.may('admin') && n.state !== 'revoked' && <Button variant="link" isInline aria-label={`Shut out… ${shown(n.name, 40)}`} onClick={() => setAsking(n)}>Shut out…</Button>}</Td>
                 </Tr>
               ))}
             </Tbody>
