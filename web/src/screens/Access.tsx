@@ -8,6 +8,7 @@ import { Audit } from './access/Audit';
 import { Enrolments } from './access/Enrolments';
 import { Tokens } from './access/Tokens';
 import { Users } from './access/Users';
+import { Webhooks } from './access/Webhooks';
 
 /** Access is who and what may reach this master. */
 export function Access() {
@@ -21,6 +22,7 @@ export function Access() {
           <Tab eventKey="tokens" title={<TabTitleText>API tokens</TabTitleText>}><Tokens /></Tab>
           {who.master && <Tab eventKey="users" title={<TabTitleText>Users</TabTitleText>}><Users /></Tab>}
           <Tab eventKey="audit" title={<TabTitleText>Audit</TabTitleText>}><Audit master={who.master} /></Tab>
+          <Tab eventKey="webhooks" title={<TabTitleText>Webhooks</TabTitleText>}><Webhooks /></Tab>
           <Tab eventKey="enrolments" title={<TabTitleText>Enrolment tokens</TabTitleText>}><Enrolments /></Tab>
         </Tabs>
       ) : <Nothing title="Only admins see who has access">Ask one for a token.</Nothing>}
