@@ -30,7 +30,10 @@ func promtool(t *testing.T) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	dir, err := os.MkdirTemp(cache, "promtool-*") // beside it, so that it can be renamed
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), "promtool-*") // beside it, so that it can be renamed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,9 +41,6 @@ func promtool(t *testing.T) string {
 	script := "apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }\ndpkg-deb -x prometheus_*.deb x"
 	if out, err := run(t, dir, "bash", "-ec", script); err != nil {
 		t.Fatalf("get promtool: %v\n%s", err, out)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
 	}
 	if err := os.Rename(filepath.Join(dir, "x/usr/bin/promtool"), path); err != nil {
 		t.Fatal(err)
