@@ -13,7 +13,7 @@ import (
 
 // TestSparse launches a disk that is far larger than this host's, and nearly empty.
 func TestSparse(t *testing.T) {
-	const size = 4 << 40 // bytes
+	const size = 1 << 40 // bytes
 	disk := t.TempDir() + "/disk.img"
 	if err := os.WriteFile(disk, append(append(sector(1, ready), make([]byte, 510)...)[:510], 0x55, 0xaa), 0o600); err != nil {
 		t.Fatal(err)

@@ -104,7 +104,8 @@ func (s *Service) keepWarm(ctx context.Context) {
 	}
 }
 
-// warmOnce looks at every machine once. busy: something is under way. A machine whose volumes cannot be kept does not keep others waiting.
+// warmOnce looks at every machine once. busy: something is under way. A machine whose volumes cannot be kept does not keep others waiting: it is noted,
+// and no error.
 func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 	machines, err := s.Catalog.Machines(ctx, s.Project)
 	if err != nil {
@@ -133,7 +134,7 @@ func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 			err := s.releaseWarm(ctx, &v)
 			busy, errs = busy || err == nil, append(errs, err)
 		case !t.Warm || v.User != "" || m.LastRestpoint == "" || v.Restpoint == m.LastRestpoint && v.Target == "":
-		case s.rests(m.ID):
+		case s.rests(m.ID), v.Rest.After(s.Clock.Now()):
 		case v.Target != "" && !applying:
 			applying, next = true, m // what was begun goes on first
 		case next == nil:
@@ -148,10 +149,7 @@ func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 		busy = true
 		err := s.applyWarm(ctx, next, templates[next.ID])
 		if ctx.Err() == nil {
-			s.noteWarm(next.ID, err)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("machine %s: %w", next.Name, err))
+			s.noteWarm(next, err)
 		}
 	}
 	return busy, errors.Join(errs...)

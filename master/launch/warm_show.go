@@ -15,14 +15,18 @@ type warmTrouble struct {
 }
 
 // noteWarm remembers how the last look at a machine's standing volumes went.
-func (s *Service) noteWarm(machine string, err error) {
+func (s *Service) noteWarm(m *catalog.Machine, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		delete(s.warmTrouble, machine)
+		delete(s.warmTrouble, m.ID)
 		return
 	}
-	s.warmTrouble[machine] = warmTrouble{clean(err.Error(), maxLine), s.Clock.Now().Add(warmPause)}
+	why := clean(err.Error(), maxLine)
+	if s.warmTrouble[m.ID].why != why {
+		s.Log.Warn("standing volumes do not get on; it is tried again", "machine", m.Name, "error", err)
+	}
+	s.warmTrouble[m.ID] = warmTrouble{why, s.Clock.Now().Add(warmPause)}
 }
 
 // rests reports whether a machine's standing volumes were in trouble a moment ago.

@@ -387,7 +387,9 @@ func TestWarmShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 30 {
-		_, _ = w.s.warmOnce(t.Context()) // it says that db1's cannot be kept
+		if _, err := w.s.warmOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		w.turn()
 	}
 	if i := shown(); i.State != wire.WarmBehind || !strings.Contains(i.Problem, "no zone") {
