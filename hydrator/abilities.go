@@ -24,6 +24,9 @@ func (n *node) makeRun() error {
 	if err := os.MkdirAll(n.runDir(), 0o700); err != nil {
 		return fmt.Errorf("make folder of this run: %w", err)
 	}
+	if err := n.forgetJournals(); err != nil {
+		n.o.Log.Warn("old journals of volumes could not be removed", "error", err)
+	}
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (n *node) openVolume(provider string, w *wire.Volume) (*volume.Volume, stri
 	if v.Size() < w.Size {
 		return fail(errors.Join(fmt.Errorf("%w: %d of %d bytes", volume.ErrTooSmall, v.Size(), w.Size), v.Close()))
 	}
-	return v, filepath.Join(n.o.DataDir, "journals", w.ID+journal.Suffix), nil
+	return v, filepath.Join(n.journals(), w.ID+journal.Suffix), nil
 }
 
 // hydrateVolume writes a disk onto a provider's volume, whatever it holds: it was made for that.

@@ -2,6 +2,7 @@ package hydrator
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,4 +90,39 @@ func hole(t *testing.T, path string) bool {
 		t.Fatal(err)
 	}
 	return n == 0
+}
+
+// Journals of volumes that may be gone for long do not fill the disk.
+func TestForgetJournals(t *testing.T) {
+	w := hydratortest.NewWorld(t, nil)
+	n := testNode(t, w, t.TempDir())
+	if err := os.MkdirAll(n.journals(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	name := func(i int) string { return filepath.Join(n.journals(), fmt.Sprintf("vol-%d.omjournal", i)) }
+	for i := range keepJournals + 10 {
+		if err := os.WriteFile(name(i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(name(i), now, now.Add(-time.Duration(i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := filepath.Join(n.journals(), "notes")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.makeRun(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(n.journals())
+	if err != nil || len(entries) != keepJournals+1 {
+		t.Errorf("%d files are left, %v", len(entries), err)
+	}
+	for path, there := range map[string]bool{name(0): true, name(keepJournals - 1): true, name(keepJournals): false, name(keepJournals + 9): false, other: true} {
+		if _, err := os.Stat(path); (err == nil) != there {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"testing"
+	"time"
 
 	"github.com/openmigrate/openmigrate/e2e/vm"
 	"github.com/openmigrate/openmigrate/internal/roottest"
@@ -18,21 +19,21 @@ func TestEverybodyIsKilled(t *testing.T) {
 	roottest.Need(t, "mounting disks")
 	w := newWorld(t, bootable(t, system(t)))
 	for _, r := range []round{
-		{kind: wire.LaunchTest, victim: "master", states: testStates},
-		{kind: wire.LaunchCutover, victim: "master", states: cutoverStates},
-		{kind: wire.LaunchTest, victim: "hydrator", states: hydratorStates},
-		{kind: wire.LaunchCutover, victim: "hydrator", states: hydratorStates},
-		{kind: wire.LaunchTest, victim: provider, states: []string{wire.LaunchStarting}, fails: gone},
-		{kind: wire.LaunchTest, victim: provider, states: []string{wire.LaunchChecking}, fails: gone},
-		{kind: wire.LaunchTest, victim: provider, states: []string{wire.LaunchRunning}},
-		{kind: wire.LaunchCutover, victim: provider, states: []string{wire.LaunchStarting}, fails: gone},
-		{kind: wire.LaunchCutover, victim: provider, states: []string{wire.LaunchChecking}, fails: gone},
-		{kind: wire.LaunchCutover, victim: provider, states: []string{wire.LaunchRunning}},
-		{kind: wire.LaunchTest, victim: "agent", states: testStates},
-		{kind: wire.LaunchCutover, victim: "agent", states: []string{wire.LaunchConverting}, fails: "^the source (was thawed before the machine ran|could not be frozen as asked)"},
-		{kind: wire.LaunchTest, instant: true, victim: "master", states: []string{wire.LaunchPending, wire.LaunchHydrating, wire.LaunchStarting, wire.LaunchChecking, wire.LaunchReverting}},
-		{kind: wire.LaunchTest, instant: true, victim: "hydrator", states: []string{wire.LaunchPending}},
-		{kind: wire.LaunchTest, instant: true, victim: "hydrator", states: []string{wire.LaunchChecking}, fails: "^the node stopped to show disks"},
+		{kind: wire.LaunchTest, kills: each("master", testStates)},
+		{kind: wire.LaunchCutover, kills: each("master", cutoverStates)},
+		{kind: wire.LaunchTest, kills: each("hydrator", hydratorStates)},
+		{kind: wire.LaunchCutover, kills: each("hydrator", hydratorStates)},
+		{kind: wire.LaunchTest, kills: each(provider, []string{wire.LaunchStarting}), fails: gone},
+		{kind: wire.LaunchTest, kills: each(provider, []string{wire.LaunchChecking}), fails: gone},
+		{kind: wire.LaunchTest, kills: each(provider, []string{wire.LaunchRunning})},
+		{kind: wire.LaunchCutover, kills: each(provider, []string{wire.LaunchStarting}), fails: gone},
+		{kind: wire.LaunchCutover, kills: each(provider, []string{wire.LaunchChecking}), fails: gone},
+		{kind: wire.LaunchCutover, kills: each(provider, []string{wire.LaunchRunning})},
+		{kind: wire.LaunchTest, kills: each("agent", testStates)},
+		{kind: wire.LaunchCutover, kills: each("agent", []string{wire.LaunchConverting}), fails: "^the source (was thawed before the machine ran|could not be frozen as asked)"},
+		{kind: wire.LaunchTest, instant: true, kills: each("master", []string{wire.LaunchPending, wire.LaunchHydrating, wire.LaunchStarting, wire.LaunchChecking, wire.LaunchReverting})},
+		{kind: wire.LaunchTest, instant: true, kills: each("hydrator", []string{wire.LaunchPending})},
+		{kind: wire.LaunchTest, instant: true, kills: each("hydrator", []string{wire.LaunchChecking}), fails: "^the node stopped to show disks"},
 	} {
 		w.play(r)
 		if t.Failed() {
@@ -41,19 +42,13 @@ func TestEverybodyIsKilled(t *testing.T) {
 	}
 }
 
-// TestKilledWithDebian does some of it to a real system, whose conversion and start take longer.
+// TestKilledWithDebian does it to a real system, whose conversion and start take longer: to whoever is at work.
 func TestKilledWithDebian(t *testing.T) {
 	roottest.Need(t, "mounting disks")
 	w := newWorld(t, vm.Build(t, vm.Recipe{}).Path)
-	w.size = "c2-m512"
-	for _, r := range []round{
-		{kind: wire.LaunchTest, victim: "master", states: testStates},
-		{kind: wire.LaunchTest, victim: "hydrator", states: hydratorStates},
-		{kind: wire.LaunchTest, victim: provider, states: []string{wire.LaunchChecking}, fails: gone},
-	} {
-		w.play(r)
-		if t.Failed() {
-			return
-		}
-	}
+	w.size, w.limit = "c2-m512", 15*time.Minute // where others compute as well
+	w.play(round{kind: wire.LaunchTest, kills: kills{
+		wire.LaunchPending: "hydrator", wire.LaunchHydrating: "master", wire.LaunchConverting: "hydrator", wire.LaunchStarting: "master",
+		wire.LaunchChecking: "master", wire.LaunchRunning: provider, wire.LaunchReverting: "master",
+	}})
 }
