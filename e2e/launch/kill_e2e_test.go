@@ -4,9 +4,7 @@ package launch
 
 import (
 	"testing"
-	"time"
 
-	"github.com/openmigrate/openmigrate/e2e/vm"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -40,15 +38,4 @@ func TestEverybodyIsKilled(t *testing.T) {
 			return
 		}
 	}
-}
-
-// TestKilledWithDebian does it to a real system, whose conversion and start take longer: to whoever is at work.
-func TestKilledWithDebian(t *testing.T) {
-	roottest.Need(t, "mounting disks")
-	w := newWorld(t, vm.Build(t, vm.Recipe{}).Path)
-	w.size, w.limit = "c2-m512", 15*time.Minute // where others compute as well
-	w.play(round{kind: wire.LaunchTest, kills: kills{
-		wire.LaunchPending: "hydrator", wire.LaunchHydrating: "master", wire.LaunchConverting: "hydrator", wire.LaunchStarting: "master",
-		wire.LaunchChecking: "master", wire.LaunchRunning: provider, wire.LaunchReverting: "master",
-	}})
 }
