@@ -25,7 +25,7 @@ import (
 func main() {
 	listen := flag.String("listen", ":7000", "address of the HTTP port")
 	counters := flag.String("counter", "", "addresses to report to, the first that can be reached")
-	pause := flag.Duration("pause", 20*time.Millisecond, "between two commits")
+	pause := flag.Duration("pause", 50*time.Millisecond, "between two commits")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
