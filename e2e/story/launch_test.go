@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/e2e/lab"
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/providers/qemu"
@@ -21,7 +21,7 @@ import (
 )
 
 // client speaks to the master as the operator's tools do.
-func (s *source) client() *wire.Client {
+func (s *source) client() *apiclient.Client {
 	s.t.Helper()
 	b, err := os.ReadFile(s.lab.Env("OPENMIGRATE_CA_FILE"))
 	if err != nil {
@@ -36,17 +36,17 @@ func (s *source) client() *wire.Client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(c.Close)
-	return c
+	return apiclient.New(c)
 }
 
-// call asks the master.
-func call[T any](s *source, method, path string, in any) T {
+// call asks the master something that takes no time.
+func call[T any](s *source, do func(context.Context, *apiclient.Client) (T, error)) T {
 	s.t.Helper()
-	var out T
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
-	if _, err := s.client().Do(ctx, method, path, in, &out); err != nil {
-		s.t.Fatalf("%s %s: %v", method, path, err)
+	out, err := do(ctx, s.client())
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return out
 }
@@ -75,12 +75,13 @@ func (s *source) launch(kind, bus, restpoint string) *launched {
 // ask asks for any launch.
 func (s *source) ask(r wire.LaunchRequest) *launched {
 	s.t.Helper()
-	return &launched{s, call[wire.LaunchInfo](s, http.MethodPost, wire.PathLaunches, r).ID}
+	i := call(s, func(ctx context.Context, c *apiclient.Client) (wire.LaunchInfo, error) { return c.StartLaunch(ctx, r) })
+	return &launched{s, i.ID}
 }
 
 func (l *launched) info() wire.LaunchInfo {
 	l.s.t.Helper()
-	return call[wire.LaunchInfo](l.s, http.MethodGet, wire.Path(wire.PathLaunch, l.id), nil)
+	return call(l.s, func(ctx context.Context, c *apiclient.Client) (wire.LaunchInfo, error) { return c.Launch(ctx, l.id) })
 }
 
 // launchLimit bounds one way from a state to another. A busy host takes minutes for a boot.
@@ -158,7 +159,9 @@ func (l *launched) rows(i wire.LaunchInfo) rows {
 // revert takes the launch back and makes sure that nothing of it is left.
 func (l *launched) revert() {
 	l.s.t.Helper()
-	call[wire.LaunchInfo](l.s, http.MethodPost, wire.Path(wire.PathLaunchRevert, l.id), nil)
+	call(l.s, func(ctx context.Context, c *apiclient.Client) (wire.LaunchInfo, error) {
+		return c.RevertLaunch(ctx, l.id)
+	})
 	l.wait(wire.LaunchReverted)
 	l.s.nothingLeft()
 }
@@ -166,8 +169,9 @@ func (l *launched) revert() {
 // nothingLeft makes sure that the provider has nothing that belongs to no launch.
 func (s *source) nothingLeft() {
 	s.t.Helper()
-	for _, p := range call[[]wire.ProviderInfo](s, http.MethodGet, wire.PathProviders, nil) {
-		if o := call[[]wire.Orphan](s, http.MethodGet, wire.Path(wire.PathProviderOrphans, p.Name), nil); len(o) > 0 {
+	for _, p := range call(s, func(ctx context.Context, c *apiclient.Client) ([]wire.ProviderInfo, error) { return c.Providers(ctx) }) {
+		o := call(s, func(ctx context.Context, c *apiclient.Client) ([]wire.Orphan, error) { return c.Orphans(ctx, p.Name) })
+		if len(o) > 0 {
 			s.t.Errorf("left at %s: %+v", p.Name, o)
 		}
 	}
