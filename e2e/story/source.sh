@@ -1,4 +1,7 @@
 # Makes a server of the base machine; $1 is what sets up its network.
+up() { timeout 200 sh -c 'until runuser -u postgres -- psql -qAtc "SELECT 1" 2>/dev/null; do sleep 1; done'; }
+# A cluster that is stopped while it starts does not start again.
+up
 # PostgreSQL's data goes onto a logical volume of the second disk.
 pvcreate -q /dev/sdb
 vgcreate -q data /dev/sdb
@@ -14,7 +17,7 @@ systemctl daemon-reload
 mount /var/lib/postgresql
 chown postgres:postgres /var/lib/postgresql
 systemctl start postgresql
-timeout 100 sh -c 'until runuser -u postgres -- psql -c "SELECT 1"; do sleep 1; done'
+up
 runuser -u postgres -- createdb story
 # No key: a row that came twice is to be seen.
 runuser -u postgres -- psql -d story -c 'CREATE TABLE commits (id bigint NOT NULL, boot text NOT NULL, at timestamptz NOT NULL DEFAULT now()); CREATE INDEX ON commits (id)'
