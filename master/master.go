@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/openmigrate/openmigrate/internal/clock"
@@ -88,6 +89,7 @@ type Master struct {
 	operations *operations
 	outbox     *outbox.Outbox
 	metrics    *observe.Metrics
+	fleet      atomic.Pointer[catalog.Fleet]
 	handler    *api.Handler
 	listener   net.Listener
 	names      []string
@@ -117,7 +119,7 @@ func Open(ctx context.Context, conf Config) (_ *Master, err error) {
 	}
 	m.outbox = outbox.New(uint64(clock.Real{}.Now().UnixMicro()))
 	m.metrics = observe.New()
-	m.db = m.metrics.Watch(outbox.Watch(db, func(events []outbox.Event) { m.outbox.Publish(events...) }))
+	m.db = m.metrics.Watch(outbox.Watch(db, m.told))
 	if m.ca, err = ca.Open(m.path("ca"), clock.Real{}); err != nil {
 		return nil, err
 	}
@@ -157,6 +159,7 @@ func (m *Master) openState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.fleet.Store(catalog.NewFleet(m.Catalog))
 	m.operations = newOperations(m)
 	enrol := &enroller{catalog: m.Catalog, publish: m.operations.PublishMachine}
 	m.Identity, err = identity.Open(ctx, m.db, m.ca, clock.Real{}, enrol, key.Public().(ed25519.PublicKey))
@@ -180,6 +183,18 @@ func (m *Master) openState(ctx context.Context) error {
 		m.log.Warn("machine records could not be put into staging", "error", err)
 	}
 	return nil
+}
+
+// told hears what every transaction changed.
+func (m *Master) told(events []outbox.Event) {
+	m.outbox.Publish(events...)
+	fleet := m.fleet.Load()
+	if fleet == nil {
+		return // it has read nothing yet
+	}
+	for i := range events {
+		fleet.Hear(events[i].Kind, events[i].ID, events[i].Machine)
+	}
 }
 
 // signingKey reads the key that countersigns restpoints, or makes it.
@@ -211,7 +226,7 @@ func (m *Master) listen(ctx context.Context) error {
 		return err
 	}
 	m.handler, err = api.NewHandler(api.Deps{
-		Catalog: m.Catalog, Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
+		Catalog: m.Catalog, Fleet: m.fleet.Load(), Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
 		Dashboard: m.conf.Dashboard, URL: m.URL(), Version: version.String(), Log: m.log,
 	})
 	if err != nil {

@@ -41,6 +41,7 @@ const (
 	PathProjects = PathAPI + "/projects"
 	PathProject  = PathProjects + "/{project}"
 
+	PathSummary         = PathAPI + "/summary"
 	PathMachines        = PathAPI + "/machines"
 	PathMachine         = PathMachines + "/{machine}" // id or name
 	PathMachinePause    = PathMachine + "/pause"
@@ -341,6 +342,33 @@ const (
 	WarmResting   = "resting" // a job that was cancelled may still write
 	WarmReleasing = "releasing"
 )
+
+// FleetSummary counts a project's machines.
+type FleetSummary struct {
+	Machines      int               `json:"machines"`
+	Replication   map[string]int    `json:"replication"` // by state
+	Life          map[string]int    `json:"life"`        // by state
+	Replicating   int               `json:"replicating"` // whose cycle runs now
+	Throughput    int64             `json:"throughput"`  // bytes put into staging per second by these
+	Backlog       int64             `json:"backlog"`     // bytes of disk that are in no restpoint yet
+	NeedAttention int               `json:"need_attention"`
+	Attention     []MachineStanding `json:"attention"` // the worst off first
+	WorstRPO      []MachineStanding `json:"worst_rpo"` // the oldest first
+	Groups        []string          `json:"groups"`    // that there are, at most MaxPage
+	Tags          []string          `json:"tags"`      // likewise
+	Systems       []string          `json:"systems"`   // likewise
+}
+
+// MachineStanding says in short how a machine stands.
+type MachineStanding struct {
+	ID          string  `json:"id"`
+	Name        string  `json:"name"`
+	Replication string  `json:"replication"`
+	Reason      string  `json:"reason,omitempty"`
+	NextStep    string  `json:"next_step"`
+	Life        string  `json:"life"`
+	RPO         RPOInfo `json:"rpo"`
+}
 
 // RPOInfo says how far a machine's restpoints are behind its disks, as the master computes it from what the agent reports. Times are
 // of the master's clock.

@@ -46,6 +46,7 @@ var access = map[string]who{
 	"get-project":   viewers,
 
 	"list-machines":      viewers,
+	"get-summary":        viewers,
 	"get-machine":        viewers,
 	"change-machine":     operators,
 	"remove-machine":     operators,

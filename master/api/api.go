@@ -48,6 +48,7 @@ type Staging interface {
 // Deps is what the handler works on.
 type Deps struct {
 	Catalog  *catalog.Catalog
+	Fleet    *catalog.Fleet // nil: every list of machines reads all their rows
 	Identity *identity.Registry
 	Accounts *accounts.Service
 	Webhooks *webhook.Service

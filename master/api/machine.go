@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,6 +29,7 @@ type machineOut struct {
 func (s *server) registerMachines(api huma.API) {
 	add(s, api, op{id: "list-machines", method: "GET", path: wire.PathMachines, tag: "machines", summary: "List machines",
 		text: "Without their inventory and events."}, s.listMachines)
+	add(s, api, op{id: "get-summary", method: "GET", path: wire.PathSummary, tag: "machines", summary: "Count a project's machines by state, and name those that are worst off"}, s.summary)
 	add(s, api, op{id: "get-machine", method: "GET", path: wire.PathMachine, tag: "machines", summary: "Show a machine"}, s.getMachine)
 	add(s, api, op{id: "change-machine", method: "PATCH", path: wire.PathMachine, tag: "machines", summary: "Change how a machine is replicated, or what it belongs to"}, s.changeMachine)
 	add(s, api, op{id: "remove-machine", method: "DELETE", path: wire.PathMachine, tag: "machines", summary: "Remove a machine with all its restpoints",
@@ -47,6 +50,14 @@ func (s *server) machine(ctx context.Context, ref string) (catalog.Machine, erro
 	return s.Catalog.MachineOf(ctx, person(ctx).Project, ref)
 }
 
+// machines are all of the caller's project, as lists show them.
+func (s *server) machines(ctx context.Context) ([]catalog.Machine, error) {
+	if s.Fleet != nil {
+		return s.Fleet.Machines(ctx, person(ctx).Project)
+	}
+	return s.Catalog.Machines(ctx, person(ctx).Project)
+}
+
 type listMachinesIn struct {
 	PageParams
 	Sort        string   `query:"sort" enum:"name,-name,rpo,-rpo,lag,-lag,backlog,-backlog,created,-created,last_seen,-last_seen,replication,-replication,life,-life,group,-group" default:"name" doc:"- is descending."`
@@ -59,8 +70,16 @@ type listMachinesIn struct {
 	Attention   bool     `query:"attention" doc:"Only those for which there is something to do about their replication."`
 }
 
-func (in *listMachinesIn) wants(m *wire.MachineInfo) bool {
-	if !oneOf(in.Replication, m.Replication) || !oneOf(in.Life, m.Life) || !oneOf(in.Group, m.Group) || in.Attention && m.NextStep == "none" {
+// listedMachine is a machine of a list: what it is chosen and sorted by. The rest is made for those of the page alone.
+type listedMachine struct {
+	m        *catalog.Machine
+	standing catalog.Standing
+	life     launch.Life
+}
+
+func (in *listMachinesIn) wants(x *listedMachine) bool {
+	m := x.m
+	if !oneOf(in.Replication, x.standing.State) || !oneOf(in.Life, x.life.State) || !oneOf(in.Group, m.Group) || in.Attention && x.standing.NextStep == "none" {
 		return false
 	}
 	for _, t := range in.Tag {
@@ -69,63 +88,159 @@ func (in *listMachinesIn) wants(m *wire.MachineInfo) bool {
 		}
 	}
 	holds := func(text, part string) bool { return strings.Contains(strings.ToLower(text), part) }
-	if in.OS != "" && !holds(m.OS, strings.ToLower(in.OS)) {
+	if in.OS != "" && !holds(m.OS(), strings.ToLower(in.OS)) {
 		return false
 	}
 	if in.Search == "" {
 		return true
 	}
 	part := strings.ToLower(in.Search)
-	return holds(m.Name, part) || holds(m.ID, part) || holds(m.OS, part) || holds(m.Group, part) ||
+	return holds(m.Name, part) || holds(m.ID, part) || holds(m.OS(), part) || holds(m.Group, part) ||
 		slices.ContainsFunc(m.Tags, func(t string) bool { return holds(t, part) })
 }
 
 // machineKey is what a list of machines is sorted by.
-func machineKey(sort string) func(*wire.MachineInfo) sortKey {
-	return func(m *wire.MachineInfo) sortKey {
-		k := sortKey{ID: m.ID}
+func machineKey(sort string) func(*listedMachine) sortKey {
+	return func(x *listedMachine) sortKey {
+		k := sortKey{ID: x.m.ID}
 		switch strings.TrimPrefix(sort, "-") {
 		case "rpo":
-			k.Number = int64(m.RPO.Now)
+			k.Number = int64(x.standing.RPO)
 		case "lag":
-			k.Number = int64(m.RPO.Lag)
+			k.Number = int64(x.standing.Lag)
 		case "backlog":
-			k.Number = m.RPO.Backlog
+			k.Number = x.standing.Backlog
 		case "created":
-			k.Number = m.Created.UnixNano()
+			k.Number = x.m.Created.UnixNano()
 		case "last_seen":
-			k.Number = m.LastSeen.UnixNano()
+			k.Number = x.m.LastSeen.UnixNano()
 		case "replication":
-			k.Text = m.Replication
+			k.Text = x.standing.State
 		case "life":
-			k.Text = m.Life
+			k.Text = x.life.State
 		case "group":
-			k.Text = m.Group
+			k.Text = x.m.Group
 		default:
-			k.Text = m.Name
+			k.Text = x.m.Name
 		}
 		return k
 	}
 }
 
-func (s *server) listMachines(ctx context.Context, in *listMachinesIn) (*pageOut[wire.MachineInfo], error) {
-	list, err := s.Catalog.Machines(ctx, person(ctx).Project)
+// chosen are the machines that a list is of. needLife: it is chosen or sorted by the life of machines.
+func (s *server) chosen(ctx context.Context, in *listMachinesIn, needLife bool) ([]listedMachine, error) {
+	list, err := s.machines(ctx)
 	if err != nil {
 		return nil, err
 	}
-	life, err := s.Launches.Life(ctx, list)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]wire.MachineInfo, 0, len(list))
-	for i := range list {
-		info := s.machineInfo(&list[i], life[list[i].ID])
-		info.Inventory, info.Events, info.Report.Disks = nil, nil, nil
-		if in.wants(&info) {
-			out = append(out, info)
+	life := map[string]launch.Life{}
+	if needLife {
+		if life, err = s.Launches.Life(ctx, list); err != nil {
+			return nil, err
 		}
 	}
-	return listed(out, &in.PageParams, in.Sort, machineKey(in.Sort))
+	out := make([]listedMachine, 0, len(list))
+	for i := range list {
+		m := &list[i]
+		x := listedMachine{m: m, standing: s.Catalog.Standing(m), life: life[m.ID]}
+		if in.wants(&x) {
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+func (s *server) listMachines(ctx context.Context, in *listMachinesIn) (*pageOut[wire.MachineInfo], error) {
+	needLife := len(in.Life) > 0 || strings.TrimPrefix(in.Sort, "-") == "life"
+	list, err := s.chosen(ctx, in, needLife)
+	if err != nil {
+		return nil, err
+	}
+	p, err := page(list, &in.PageParams, in.Sort, machineKey(in.Sort))
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]catalog.Machine, 0, len(p.Items))
+	for _, x := range p.Items {
+		shown = append(shown, *x.m)
+	}
+	life, err := s.Launches.Life(ctx, shown)
+	if err != nil {
+		return nil, err
+	}
+	out := wire.Page[wire.MachineInfo]{Items: make([]wire.MachineInfo, 0, len(shown)), NextCursor: p.NextCursor, Total: p.Total}
+	for i := range shown {
+		info := s.machineInfo(&shown[i], life[shown[i].ID])
+		info.Inventory, info.Events, info.Report.Disks = nil, nil, nil
+		out.Items = append(out.Items, info)
+	}
+	return &pageOut[wire.MachineInfo]{out}, nil
+}
+
+type summaryOut struct{ Body wire.FleetSummary }
+
+// worst is how many machines an overview names.
+const worst = 10
+
+// summary counts a project's machines, and names those that are worst off.
+func (s *server) summary(ctx context.Context, _ *struct{}) (*summaryOut, error) {
+	list, err := s.chosen(ctx, &listMachinesIn{}, true)
+	if err != nil {
+		return nil, err
+	}
+	sum := wire.FleetSummary{Machines: len(list), Replication: map[string]int{}, Life: map[string]int{}, Groups: []string{}, Tags: []string{}, Systems: []string{}, Attention: []wire.MachineStanding{}, WorstRPO: []wire.MachineStanding{}}
+	groups, tags, systems := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	var late []listedMachine
+	var rpo []listedMachine
+	for _, x := range list {
+		sum.Replication[x.standing.State]++
+		sum.Life[x.life.State]++
+		sum.Backlog += x.standing.Backlog
+		if x.m.Session != "" {
+			sum.Replicating++
+			sum.Throughput += x.standing.Throughput
+		}
+		if x.standing.NextStep != "none" {
+			sum.NeedAttention++
+			late = append(late, x)
+		}
+		if x.m.LastRestpoint != "" {
+			rpo = append(rpo, x)
+		}
+		groups[x.m.Group], systems[x.m.OS()] = true, true
+		for _, t := range x.m.Tags {
+			tags[t] = true
+		}
+	}
+	for into, set := range map[*[]string]map[string]bool{&sum.Groups: groups, &sum.Tags: tags, &sum.Systems: systems} {
+		delete(set, "")
+		names := slices.Sorted(maps.Keys(set))
+		*into = append(*into, names[:min(len(names), wire.MaxPage)]...)
+	}
+	urgency := func(x *listedMachine) int64 { // the state first, then how late
+		order := []string{catalog.Stalled, catalog.Disconnected, catalog.Lagging, catalog.Rescanning, catalog.Held, catalog.Paused, catalog.InitialSync, catalog.Enrolled}
+		i := slices.Index(order, x.standing.State)
+		if x.m.Frozen != "" || x.m.Revoked {
+			i = 0
+		}
+		if i < 0 {
+			i = len(order)
+		}
+		return int64(i)<<48 - int64(x.standing.Lag/time.Second)
+	}
+	slices.SortFunc(late, func(a, b listedMachine) int {
+		return cmp.Or(cmp.Compare(urgency(&a), urgency(&b)), cmp.Compare(a.m.Name, b.m.Name))
+	})
+	slices.SortFunc(rpo, func(a, b listedMachine) int {
+		return cmp.Or(cmp.Compare(b.standing.RPO, a.standing.RPO), cmp.Compare(a.m.Name, b.m.Name))
+	})
+	for into, from := range map[*[]wire.MachineStanding][]listedMachine{&sum.Attention: late, &sum.WorstRPO: rpo} {
+		for _, x := range from[:min(len(from), worst)] {
+			*into = append(*into, wire.MachineStanding{ID: x.m.ID, Name: x.m.Name, Replication: x.standing.State, Reason: x.standing.Reason, NextStep: x.standing.NextStep,
+				Life: x.life.State, RPO: rpoInfo(x.m, &x.standing)})
+		}
+	}
+	return &summaryOut{sum}, nil
 }
 
 func (s *server) getMachine(ctx context.Context, in *MachineRef) (*machineOut, error) {

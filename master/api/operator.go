@@ -34,7 +34,7 @@ type whoamiOut struct{ Body wire.Whoami }
 
 func (s *server) whoami(ctx context.Context, _ *struct{}) (*whoamiOut, error) {
 	p := person(ctx)
-	return &whoamiOut{wire.Whoami{Name: p.Name, Role: p.role(), Project: p.Project, Version: s.Version, Kind: p.Kind, ID: p.ID, User: p.User, Scopes: p.Scopes(), Expires: p.Expires, Master: p.Principal.Role(accounts.AllProjects) != ""}}, nil
+	return &whoamiOut{wire.Whoami{Name: p.Name, Role: p.role(), Project: p.Project, Version: s.Version, Kind: p.Kind, ID: p.ID, User: p.User, Scopes: p.Scopes(), Expires: p.Expires, Master: p.Role(accounts.AllProjects) != ""}}, nil
 }
 
 type projectRef struct {
@@ -50,7 +50,7 @@ func (s *server) listProjects(ctx context.Context, in *PageParams) (*pageOut[wir
 	}
 	var out []wire.ProjectInfo
 	for i := range list {
-		if person(ctx).Principal.Role(list[i].ID) != "" {
+		if person(ctx).Role(list[i].ID) != "" {
 			info, err := s.projectInfo(ctx, &list[i])
 			if err != nil {
 				return nil, err
@@ -62,7 +62,7 @@ func (s *server) listProjects(ctx context.Context, in *PageParams) (*pageOut[wir
 }
 
 func (s *server) getProject(ctx context.Context, in *projectRef) (*projectOut, error) {
-	if person(ctx).Principal.Role(in.Project) == "" {
+	if person(ctx).Role(in.Project) == "" {
 		return nil, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "there is no project %.64q", in.Project)
 	}
 	p, err := s.Catalog.Project(ctx, in.Project)
@@ -78,5 +78,5 @@ func (s *server) getProject(ctx context.Context, in *projectRef) (*projectOut, e
 
 func (s *server) projectInfo(ctx context.Context, p *catalog.Project) (wire.ProjectInfo, error) {
 	n, err := s.Catalog.CountMachines(ctx, p.ID)
-	return wire.ProjectInfo{ID: p.ID, Name: p.Name, Created: p.Created, Role: person(ctx).Principal.Role(p.ID), Machines: n}, err
+	return wire.ProjectInfo{ID: p.ID, Name: p.Name, Created: p.Created, Role: person(ctx).Role(p.ID), Machines: n}, err
 }

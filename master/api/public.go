@@ -221,6 +221,9 @@ func add[I, O any](s *server, api huma.API, o op, handle func(context.Context, *
 	}
 	huma.Register(api, h, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
+		if later := (*slowDown)(nil); errors.As(err, &later) {
+			return nil, later
+		}
 		if err != nil {
 			return nil, s.problem(ctx, failed{path: o.path, caller: person(ctx).String(), limit: o.body, public: true}, err)
 		}

@@ -203,7 +203,7 @@ func (w *world) stranger() *actor {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &actor{name: "stranger", Client: w.client(wire.ClientOptions{Token: text})}
+	return &actor{name: "stranger", token: text, Client: w.client(wire.ClientOptions{Token: text})}
 }
 
 // master is an admin of all projects.
@@ -213,7 +213,7 @@ func (w *world) master() *actor {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &actor{name: "master", Client: w.client(wire.ClientOptions{Token: text})}
+	return &actor{name: "master", token: text, Client: w.client(wire.ClientOptions{Token: text})}
 }
 
 // forged shows a certificate of another CA for an agent's identity.

@@ -31,6 +31,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
 	"github.com/openmigrate/openmigrate/master/identity"
 	"github.com/openmigrate/openmigrate/master/outbox"
+	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/webhook"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -51,6 +52,8 @@ type world struct {
 	audit    *audit.Log
 	webhooks *webhook.Service
 	launches *fakeLaunches
+	plain    *http.Client
+	fleet    *catalog.Fleet
 	arrived  atomic.Pointer[func(*http.Request)] // is told of each request
 }
 
@@ -88,8 +91,11 @@ func newWorld(t *testing.T) *world {
 // newWorldWith is newWorld with an engine of launches.
 func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	t.Helper()
-	w := &world{t: t, env: catalogtest.New(t, nil), caDir: t.TempDir(), outbox: outbox.New(1000)}
-	db := outbox.Watch(w.env.DB, func(events []outbox.Event) { w.outbox.Publish(events...) })
+	w := &world{t: t, caDir: t.TempDir(), outbox: outbox.New(1000)}
+	watch := func(db store.Store) store.Store { return outbox.Watch(db, w.told) }
+	w.env = catalogtest.NewOver(t, nil, watch)
+	w.fleet = catalog.NewFleet(w.env.Catalog)
+	db := watch(w.env.DB)
 	w.env.Clock.Advance(time.Since(w.env.Clock.Now())) // clients judge certificates by the real time
 	// The CA is older than any certificate that the tests want.
 	if _, err := ca.Open(w.caDir, clock.NewFake(w.env.Clock.Now().Add(-100*24*time.Hour))); err != nil {
@@ -103,7 +109,7 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.accounts, err = accounts.Open(t.Context(), db, w.env.Clock, nil); err != nil {
+	if w.accounts, err = accounts.Open(t.Context(), db, w.env.Clock, &accounts.Options{Hash: accounts.HashParams{Time: 1, Memory: 64, Threads: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -113,7 +119,7 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	w.url = "https://" + l.Addr().String()
 	w.webhooks = webhook.New(db, w.env.Clock, nil)
 	w.audit = audit.New(w.env.DB, w.env.Clock, nil)
-	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox, Audit: w.audit, Webhooks: w.webhooks,
+	h, err := NewHandler(Deps{Catalog: w.env.Catalog, Fleet: w.fleet, Identity: w.registry, Accounts: w.accounts, CA: w.ca, Staging: fakeStaging{}, Launches: engine(w), DB: w.env.DB, Events: w.outbox, Audit: w.audit, Webhooks: w.webhooks,
 		URL: w.url, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -144,11 +150,22 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	return w
 }
 
+// told hears what every transaction changed, as the master does.
+func (w *world) told(events []outbox.Event) {
+	w.outbox.Publish(events...)
+	for i := range events {
+		if w.fleet != nil {
+			w.fleet.Hear(events[i].Kind, events[i].ID, events[i].Machine)
+		}
+	}
+}
+
 // actor is somebody with credentials.
 type actor struct {
 	*wire.Client
 	name       string
 	id         string
+	token      string // of a person
 	cert       atomic.Pointer[tls.Certificate]
 	generation atomic.Uint64
 }
@@ -175,7 +192,7 @@ func (w *world) person(role string) *actor {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &actor{name: role, Client: w.client(wire.ClientOptions{Token: text})}
+	return &actor{name: role, token: text, Client: w.client(wire.ClientOptions{Token: text})}
 }
 
 func (w *world) admin() *apiclient.Client { return apiclient.New(w.person(accounts.RoleAdmin).Client) }

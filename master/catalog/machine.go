@@ -292,21 +292,12 @@ func findMachine(r store.Reader, ref string) (Machine, error) {
 
 // complete fills in what is not in the row.
 func (c *Catalog) complete(r store.Reader, m *Machine) error {
-	if seen := c.seen.get(m.ID); seen.After(m.LastSeen) {
-		m.LastSeen = seen
-	}
-	if m.LastInstant.IsZero() { // of a row from before it was kept
-		m.LastInstant = m.LastTime
-	}
-	m.Interval = c.interval(m)
 	s, err := liveSession(r, m.ID)
-	if err != nil || s == nil {
+	if err != nil {
 		return err
 	}
-	m.Session, m.Opened, m.Rescanning = s.ID, s.Opened, s.Parent == "" && m.LastRestpoint != ""
-	if p, ok := c.progress.get(s.ID); ok {
-		m.Progress = &p
-	}
+	m.session(s)
+	c.lively(m)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/internal/clock"
 	"github.com/openmigrate/openmigrate/master/catalog"
+	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/boltstore"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/staging/memstore"
@@ -32,10 +33,14 @@ type Env struct {
 	Options   catalog.Options
 
 	path string
+	over func(store.Store) store.Store
 }
 
 // New makes a world with one catalog in it. o may be nil.
-func New(t testing.TB, o *catalog.Options) *Env {
+func New(t testing.TB, o *catalog.Options) *Env { t.Helper(); return NewOver(t, o, nil) }
+
+// NewOver is New with a catalog that works on what over makes of the database; nil: on the database itself.
+func NewOver(t testing.TB, o *catalog.Options, over func(store.Store) store.Store) *Env {
 	t.Helper()
 	clk := clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	_, masterKey, err := ed25519.GenerateKey(nil)
@@ -44,7 +49,7 @@ func New(t testing.TB, o *catalog.Options) *Env {
 	}
 	e := &Env{
 		T: t, Keys: format.NewKeys(), MasterKey: masterKey, Clock: clk, Mono: &Mono{},
-		Bucket: &Bucket{Store: memstore.New(clk)}, path: filepath.Join(t.TempDir(), "master.db"),
+		Bucket: &Bucket{Store: memstore.New(clk)}, path: filepath.Join(t.TempDir(), "master.db"), over: over,
 	}
 	if o != nil {
 		e.Options = *o
@@ -69,7 +74,11 @@ func (e *Env) open() {
 		e.T.Fatal(err)
 	}
 	e.DB = &DB{Store: db}
-	if e.Catalog, err = catalog.New(e.DB, e.Bucket, keyRing{e.Keys}, e.MasterKey, e.Clock, &e.Options); err != nil {
+	var over store.Store = e.DB
+	if e.over != nil {
+		over = e.over(over)
+	}
+	if e.Catalog, err = catalog.New(over, e.Bucket, keyRing{e.Keys}, e.MasterKey, e.Clock, &e.Options); err != nil {
 		e.T.Fatal(err)
 	}
 }

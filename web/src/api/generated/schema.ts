@@ -1200,6 +1200,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count a project's machines by state, and name those that are worst off
+         * @description Needs the role viewer.
+         */
+        get: operations["get-summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -1832,6 +1852,46 @@ export interface components {
             /** @description "bios" or "uefi" */
             type: string;
         };
+        /** @description FleetSummary counts a project's machines. */
+        FleetSummary: {
+            /** @description the worst off first */
+            attention: components["schemas"]["MachineStanding"][];
+            /**
+             * Format: int64
+             * @description bytes of disk that are in no restpoint yet
+             */
+            backlog: number;
+            /** @description that there are, at most MaxPage */
+            groups: string[];
+            /** @description by state */
+            life: {
+                [key: string]: number;
+            };
+            /** Format: int64 */
+            machines: number;
+            /** Format: int64 */
+            need_attention: number;
+            /**
+             * Format: int64
+             * @description whose cycle runs now
+             */
+            replicating: number;
+            /** @description by state */
+            replication: {
+                [key: string]: number;
+            };
+            /** @description likewise */
+            systems: string[];
+            /** @description likewise */
+            tags: string[];
+            /**
+             * Format: int64
+             * @description bytes put into staging per second by these
+             */
+            throughput: number;
+            /** @description the oldest first */
+            worst_rpo: components["schemas"]["MachineStanding"][];
+        };
         /** @description HoldReport is what an agent says of a hold, in Report.Hold. */
         HoldReport: {
             id: string;
@@ -2341,6 +2401,16 @@ export interface components {
              */
             interval?: string;
             window?: components["schemas"]["Window"];
+        };
+        /** @description MachineStanding says in short how a machine stands. */
+        MachineStanding: {
+            id: string;
+            life: string;
+            name: string;
+            next_step: string;
+            reason?: string;
+            replication: string;
+            rpo: components["schemas"]["RPOInfo"];
         };
         /** @description NewUser is a user that was made, with the link with which a password is set. */
         NewUser: {
@@ -3123,6 +3193,7 @@ export type Failure = components['schemas']['Failure'];
 export type FileInfo = components['schemas']['FileInfo'];
 export type Filesystem = components['schemas']['Filesystem'];
 export type Firmware = components['schemas']['Firmware'];
+export type FleetSummary = components['schemas']['FleetSummary'];
 export type HoldReport = components['schemas']['HoldReport'];
 export type Hook = components['schemas']['Hook'];
 export type Interface = components['schemas']['Interface'];
@@ -3154,6 +3225,7 @@ export type LoginRequest = components['schemas']['LoginRequest'];
 export type MachineChange = components['schemas']['MachineChange'];
 export type MachineInfo = components['schemas']['MachineInfo'];
 export type MachinePolicy = components['schemas']['MachinePolicy'];
+export type MachineStanding = components['schemas']['MachineStanding'];
 export type NewUser = components['schemas']['NewUser'];
 export type NewWebhook = components['schemas']['NewWebhook'];
 export type NodeInfo = components['schemas']['NodeInfo'];
@@ -5516,6 +5588,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RecoveryKey"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetSummary"];
                 };
             };
             /** @description Error */
