@@ -5,7 +5,6 @@ package launch
 import (
 	"testing"
 
-	"github.com/openmigrate/openmigrate/e2e/vm"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -33,23 +32,6 @@ func TestEverybodyIsKilled(t *testing.T) {
 		{kind: wire.LaunchTest, instant: true, victim: "master", states: []string{wire.LaunchPending, wire.LaunchHydrating, wire.LaunchStarting, wire.LaunchChecking, wire.LaunchReverting}},
 		{kind: wire.LaunchTest, instant: true, victim: "hydrator", states: []string{wire.LaunchPending}},
 		{kind: wire.LaunchTest, instant: true, victim: "hydrator", states: []string{wire.LaunchChecking}, fails: "^the node stopped to show disks"},
-	} {
-		w.play(r)
-		if t.Failed() {
-			return
-		}
-	}
-}
-
-// TestKilledWithDebian does some of it to a real system, whose conversion and start take longer.
-func TestKilledWithDebian(t *testing.T) {
-	roottest.Need(t, "mounting disks")
-	w := newWorld(t, vm.Build(t, vm.Recipe{}).Path)
-	w.size = "c2-m512"
-	for _, r := range []round{
-		{kind: wire.LaunchTest, victim: "master", states: testStates},
-		{kind: wire.LaunchTest, victim: "hydrator", states: hydratorStates},
-		{kind: wire.LaunchTest, victim: provider, states: []string{wire.LaunchChecking}, fails: gone},
 	} {
 		w.play(r)
 		if t.Failed() {
