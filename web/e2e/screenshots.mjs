@@ -8,20 +8,22 @@ mkdirSync(out, { recursive: true });
 const w = await World.open();
 try {
   const ids = {};
-  for (const [name, group] of [['web-1', 'shop'], ['web-2', 'shop'], ['db-1', 'shop'], ['mail', 'office'], ['files', 'office']]) {
+  const machine = (name) => w.call('GET', `/api/v1/machines/${ids[name]}`);
+  const add = async (name, group) => {
     const { id: token, token: text } = await w.call('POST', '/api/v1/enrolment-tokens', { kind: 'agent' });
     const disk = w.disk(`${name}.img`, 32);
     w.agent(name, text, disk);
     ids[name] = await until(`${name} enrols`, async () => (await w.call('GET', '/api/v1/enrolment-tokens')).items.find((t) => t.id === token)?.used_by[0]?.split('/').at(-1));
-    await until(`${name} has a restpoint`, async () => (await w.call('GET', `/api/v1/machines/${ids[name]}`)).last_restpoint);
+    await until(`${name} has a restpoint`, async () => (await machine(name)).last_restpoint);
     for (let i = 1; i < 4; i++) {
-      const before = (await w.call('GET', `/api/v1/machines/${ids[name]}`)).restpoints;
+      const before = (await machine(name)).restpoints;
       w.scribble(disk, i * 7);
       await w.call('POST', `/api/v1/machines/${ids[name]}/sync`);
-      await until('the next restpoint', async () => (await w.call('GET', `/api/v1/machines/${ids[name]}`)).restpoints > before);
+      await until('the next restpoint', async () => (await machine(name)).restpoints > before);
     }
     await w.call('PATCH', `/api/v1/machines/${ids[name]}`, { group, tags: [group === 'shop' ? 'prod' : 'internal'] }, { 'If-Match': '*' });
-  }
+  };
+  await Promise.all([['web-1', 'shop'], ['web-2', 'shop'], ['db-1', 'shop'], ['mail', 'office'], ['files', 'office']].map(([name, group]) => add(name, group)));
   await w.call('POST', `/api/v1/machines/${ids.files}/pause`);
   const launch = await w.call('POST', '/api/v1/launches', {
     kind: 'test', machine: ids['web-1'], template: { as_is: true, cpus: 1, memory: 128 << 20, checks: [{ kind: 'screenshot' }] },

@@ -56,7 +56,7 @@ export function MachineTable({ machines, search, sort, chosen, choose }: Props) 
         <Tr>
           {chosen && <Th aria-label="Choose all on this page" select={{ isSelected: all, onSelect: (_e, on) => toggle(machines.map((m) => m.id), on) }} />}
           {columns.map((c, i) => (
-            <Th key={c.label} sort={sorted(c.sort, i)}>{c.label}</Th>
+            <Th key={c.label} modifier="wrap" sort={sorted(c.sort, i)}>{c.label}</Th>
           ))}
         </Tr>
       </Thead>
