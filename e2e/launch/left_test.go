@@ -135,7 +135,7 @@ func descendants(t *testing.T) []process {
 			}
 			words := strings.Split(string(b), "\x00")
 			name := filepath.Base(words[0])
-			if len(words) > 1 && !strings.HasPrefix(words[1], "-") {
+			if len(words) > 1 && words[1] != "" && !strings.HasPrefix(words[1], "-") {
 				name += " " + words[1]
 			}
 			all = append(all, process{pid, name})

@@ -42,7 +42,6 @@ const (
 	machine  = "web1" // as the lab calls it
 	provider = "qemu"
 	poll     = 10 * time.Millisecond
-	limit    = 4 * time.Minute // of a launch, from one look to the next state: a killed node's lease is a minute of that
 )
 
 // masterArgs are those of each start of the master.
@@ -53,8 +52,9 @@ type world struct {
 	*lab.Lab
 	t     *testing.T
 	disk  string
-	size  string   // of machines: a type
-	alone []string // what runs when no launch does
+	size  string        // of machines: a type
+	limit time.Duration // from one state of a launch to the next
+	alone []string      // what runs when no launch does
 	calls *apiclient.Client
 	hang  func() // ends the calls' connections; nil: there are none
 }
@@ -62,7 +62,7 @@ type world struct {
 // newWorld replicates a disk. Machines outlive their master, so those that a test left are ended after it.
 func newWorld(t *testing.T, disk string) *world {
 	t.Helper()
-	w := &world{t: t, disk: disk, size: "c1-m64"}
+	w := &world{t: t, disk: disk, size: "c1-m64", limit: 4 * time.Minute}
 	t.TempDir() // the first one's cleanup removes all of the test's folders: it must come after ours
 	t.Cleanup(w.endMachines)
 	t.Cleanup(w.hangUp)
@@ -245,6 +245,19 @@ func (w *world) killMachine() {
 			}
 		}
 		return errors.New("there is none")
+	})
+}
+
+// awaitProgram waits until one of that name runs.
+func (w *world) awaitProgram(name string) {
+	w.t.Helper()
+	w.Eventually(w.limit, name+" runs", func() error {
+		for _, p := range descendants(w.t) {
+			if p.program == name {
+				return nil
+			}
+		}
+		return errors.New("it does not")
 	})
 }
 
