@@ -69,7 +69,7 @@ func (b *bench) start(ctx context.Context, disk, console string) (res boot, err 
 	res, err = watch(ctx, console, began, ended)
 	cancel()
 	if err == nil {
-		_ = <-ended // that it was killed
+		<-ended // that it was killed
 	}
 	return res, err
 }
