@@ -103,8 +103,17 @@ export class World {
     return child;
   }
 
+  /** Launched machines outlive their master: those that still run are taken back first. */
+  async #endLaunches() {
+    if (!this.env || this.master.exitCode !== null) return;
+    const active = async () => (await this.call('GET', '/api/v1/launches?active=true')).items;
+    for (const l of await active()) await this.call('POST', `/api/v1/launches/${l.id}/revert`);
+    await until('launched machines are gone', async () => (await active()).length === 0);
+  }
+
   async close() {
     await this.browser?.close();
+    await this.#endLaunches().catch((error) => console.error(`launched machines may be left over: ${error.message}`));
     for (const child of this.#children.reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       child.kill('SIGTERM');
