@@ -14,8 +14,8 @@ import (
 	"github.com/openmigrate/openmigrate/e2e/vm"
 )
 
-// peerPackages are virt-v2v with what starts libguestfs alone. The kernel that libguestfs starts a machine with is the plain Debian's.
-var peerPackages = []string{"virt-v2v", "guestfish"}
+// peerPackages are virt-v2v, nbdkit by which it reads a disk, and what starts libguestfs alone. The kernel that libguestfs starts a machine with is the plain Debian's.
+var peerPackages = []string{"virt-v2v", "nbdkit", "guestfish"}
 
 const (
 	peerSize  = 8192             // MiB, of the disk of that Debian

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openmigrate/openmigrate/bench/measure"
@@ -40,12 +41,18 @@ func (r *results) describe() string {
 func table(r *results) []report.Row {
 	ours := func(p *pair) converted { return p.Ours }
 	peer := func(p *pair) converted { return p.Peer }
+	times := report.ConvertWall.Missing("a conversion failed")
 	var faster []float64
 	for _, p := range r.Pairs {
-		faster = append(faster, p.Peer.Wall.Seconds()/p.Ours.Wall.Seconds())
+		if p.Ours.Error == "" && p.Peer.Error == "" { // a failure is no time to compare with
+			faster = append(faster, p.Peer.Wall.Seconds()/p.Ours.Wall.Seconds())
+		}
+	}
+	if len(faster) > 0 {
+		times = report.ConvertWall.Row(measure.Median(faster), faster, "ours %s, CPU %s; virt-v2v-in-place %s, CPU %s", r.seconds(ours, wall), r.seconds(ours, cpu), r.seconds(peer, wall), r.seconds(peer, cpu))
 	}
 	return []report.Row{
-		report.ConvertWall.Row(measure.Median(faster), faster, "ours %s, CPU %s; virt-v2v-in-place %s, CPU %s", r.seconds(ours, wall), r.seconds(ours, cpu), r.seconds(peer, wall), r.seconds(peer, cpu)),
+		times,
 		report.ConvertBoot.Row(r.share(ours), nil, "%s", r.ends(ours)),
 		report.Info("the same of virt-v2v-in-place", fmt.Sprintf("%.2f", r.share(peer)), "%s", r.ends(peer)),
 		report.Info("the disk without conversion", "", "%s", r.Before),
@@ -79,7 +86,7 @@ func (r *results) share(of func(*pair) converted) float64 {
 func (r *results) ends(of func(*pair) converted) string {
 	c := of(r.Pairs[0])
 	if c.Error != "" {
-		return c.Error + "; " + c.Boot.String()
+		return strings.Join(strings.Fields(c.Error), " ") + "; " + c.Boot.String()
 	}
 	return c.Boot.String()
 }
