@@ -65,11 +65,13 @@ func (b *bench) start(ctx context.Context, disk, console string) (res boot, err 
 	go func() {
 		_, _, err := measure.Command(cmd)
 		ended <- err
+		close(ended)
 	}()
 	res, err = watch(ctx, console, began, ended)
 	cancel()
 	if err == nil {
-		<-ended // that it was killed
+		for range ended { // until it is gone
+		}
 	}
 	return res, err
 }

@@ -19,7 +19,7 @@ type Principal struct {
 }
 
 // role is what the principal is in the request's project.
-func (p *Principal) role() string { return p.Principal.Role(p.Project) }
+func (p *Principal) role() string { return p.Role(p.Project) }
 
 func (p *Principal) String() string {
 	if p == nil {
