@@ -119,6 +119,17 @@ func TestMounts(t *testing.T) {
 	run(t, "e2fsck", "-fn", path+"?offset=1048576")
 }
 
+// TestElsewhere: mounts are not those of the process's first thread, wherever the scheduler begins.
+func TestElsewhere(t *testing.T) {
+	for range 200 {
+		ids := make(chan int)
+		go elsewhere(func() { ids <- unix.Gettid() })
+		if id := <-ids; id == os.Getpid() {
+			t.Fatal("it is the first thread")
+		}
+	}
+}
+
 // killed is set in a process that TestKill starts: it mounts and waits for its end.
 const killed = "OPENMIGRATE_TEST_MOUNT"
 

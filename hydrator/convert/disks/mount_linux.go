@@ -40,12 +40,26 @@ func Private(ctx context.Context, fn func(*Space) error) error {
 	}
 	defer func() { _ = os.Remove(dir) }()
 	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread is of no other use and ends with the goroutine.
-		runtime.LockOSThread()
-		done <- private(ctx, dir, fn)
-	}()
+	go elsewhere(func() { done <- private(ctx, dir, fn) })
 	return <-done
+}
+
+// elsewhere calls f on a thread that is of no other use afterwards, and ends with the goroutine. It is not the process's first one: /proc/self, and so all that
+// asks for the process's mounts, shows what that one sees.
+func elsewhere(f func()) {
+	runtime.LockOSThread() // for good
+	if unix.Gettid() != os.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		f()
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 func private(ctx context.Context, dir string, fn func(*Space) error) (err error) {
