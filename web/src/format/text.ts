@@ -5,7 +5,6 @@
 
 // Characters that turn the order of the text around them, or that cannot be seen.
 const hidden = /[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad\u180e]/g;
-// eslint-disable-next-line no-control-regex
 const control = /[\u0000-\u001f\u007f-\u009f]/g;
 
 /** shown makes every character of a text visible and in its place, and cuts what is too long to be looked at. */
@@ -19,7 +18,6 @@ export function shown(text: string, most = 120): string {
 }
 
 // Control sequences of terminals: CSI, OSC, and short ones.
-// eslint-disable-next-line no-control-regex
 const sequences = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_]|[ -/]+[0-~])/g;
 
 /** consoleLines is what a console says, without what would move its cursor, at most the last lines. A line that was written over shows what was written last. */
@@ -28,7 +26,6 @@ export function consoleLines(text: string, most = 500): string[] {
     .replace(sequences, '')
     .split(/\r*\n/)
     .map((line) => line.slice(line.lastIndexOf('\r') + 1))
-    // eslint-disable-next-line no-control-regex
     .map((line) => line.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '').replace(hidden, ''));
   while (lines.length > 0 && lines[lines.length - 1] === '') lines.pop();
   return lines.slice(-most);

@@ -57,7 +57,7 @@ function Text({ label, value, set }: { label: string; value: string | undefined;
       set(v);
     }, typing);
     return () => clearTimeout(timer);
-    // eslint-disable-next-line react-hooks/exhaustive-deps
+    // Only what is typed starts the clock: value and set change with every answer.
   }, [typed]);
   return <SearchInput aria-label={label} placeholder={label.split(' ')[0]} value={typed} onChange={(_, v) => setTyped(v)} onClear={() => setTyped('')} />;
 }
