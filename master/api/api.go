@@ -195,25 +195,27 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// answerPanic answers what a handler panicked with; nil is nothing.
+func (s *server) answerPanic(p any, w http.ResponseWriter, path string) {
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p)
+	}
+	id := rand.Text()[:8]
+	s.Log.Error("handler panicked", "id", id, "path", path, "panic", p, "stack", string(debug.Stack()))
+	writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug").
+		WithNext("look for "+id+" in the master's log"))
+}
+
 // wrap admits, limits, calls, and answers errors and panics.
 func (s *server) wrap(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		c := &call{ctx: r.Context(), w: w, r: r}
 		defer c.sent()
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(p)
-			}
-			id := rand.Text()[:8]
-			s.Log.Error("handler panicked", "id", id, "path", rt.path, "panic", p, "stack", string(debug.Stack()))
-			writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug").
-				WithNext("look for "+id+" in the master's log"))
-		}()
+		defer func() { s.answerPanic(recover(), w, rt.path) }()
 		done, err := s.admit(c, rt)
 		if err == nil {
 			defer done()

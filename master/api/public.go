@@ -2,14 +2,12 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"reflect"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -158,19 +156,7 @@ func (s *server) public() (http.Handler, huma.API) {
 func (s *server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(p)
-			}
-			id := rand.Text()[:8]
-			s.Log.Error("handler panicked", "id", id, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-			writeProblem(w, wire.NewProblem(http.StatusInternalServerError, wire.CodeInternal, "the master hit a bug").
-				WithNext("look for "+id+" in the master's log"))
-		}()
+		defer func() { s.answerPanic(recover(), w, r.URL.Path) }()
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
