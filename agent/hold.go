@@ -257,11 +257,9 @@ func (h *holding) cycleHold(disks []source.Source) (*cycle.Hold, error) {
 	return out, nil
 }
 
-func (h *holding) nothing(why string) { h.say("nothing could be frozen: " + why) }
-
-// say adds to what the master is told, once.
-func (h *holding) say(words string) {
-	if !strings.Contains(h.note, words) {
+// nothing tells the master once that nothing could be frozen.
+func (h *holding) nothing(why string) {
+	if words := "nothing could be frozen: " + why; !strings.Contains(h.note, words) {
 		h.note = strings.TrimPrefix(h.note+"; "+words, "; ")
 	}
 }
