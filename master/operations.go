@@ -33,19 +33,10 @@ func progress(to func(wire.Progress)) gc.Progress {
 // Stats is what staging holds, and whether its keys are saved.
 func (o *operations) Stats(ctx context.Context) (wire.StagingStats, error) {
 	s, err := o.gc.Stats(ctx)
-	if err != nil {
-		return wire.StagingStats{}, err
+	if err == nil {
+		s.RecoveryKey, s.Counted = o.ring.HasRecovery(), clock.Real{}.Now()
 	}
-	packs := make(map[string]wire.Amount, len(s.Packs))
-	for state, a := range s.Packs {
-		packs[state] = wire.Amount(a)
-	}
-	return wire.StagingStats{
-		Objects: s.Objects, Bytes: s.Bytes, Machines: s.Machines, Restpoints: wire.Amount(s.Restpoints), RestpointsDamaged: s.RestpointsDamaged,
-		Logical: s.Logical, Packs: packs, Chunks: wire.Amount(s.Chunks), ChunkStored: s.ChunkStored, Nodes: wire.Amount(s.Nodes),
-		Patches: wire.Amount(s.Patches), Copies: wire.Amount(s.Copies), Damaged: wire.Amount(s.Damaged), DedupRatio: s.DedupRatio,
-		CompressionRatio: s.CompressionRatio, ProvenShare: s.ProvenShare, RecoveryKey: o.ring.HasRecovery(), Counted: clock.Real{}.Now(),
-	}, nil
+	return s, err
 }
 
 // Check compares the index with the bucket.

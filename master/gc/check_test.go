@@ -160,7 +160,7 @@ func TestLongFooter(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	e, _, _ := two(t)
-	r := must[gc.StatsReport](t)(collector(e).Stats(t.Context()))
+	r := must[wire.StagingStats](t)(collector(e).Stats(t.Context()))
 	all := objects(t, e, "")
 	var bytes int64
 	for name, n := range all {
@@ -182,7 +182,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("packs: %+v", r)
 	}
 	prove(t, e)
-	if r := must[gc.StatsReport](t)(collector(e).Stats(t.Context())); r.ProvenShare != 1 {
+	if r := must[wire.StagingStats](t)(collector(e).Stats(t.Context())); r.ProvenShare != 1 {
 		t.Errorf("proven share is %v", r.ProvenShare)
 	}
 }

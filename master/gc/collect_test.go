@@ -72,7 +72,7 @@ func TestCollectRemoved(t *testing.T) {
 	if left := objects(t, e, ""); len(left) != 0 {
 		t.Errorf("left in the bucket: %v", slices.Collect(maps.Keys(left)))
 	}
-	s := must[gc.StatsReport](t)(collector(e).Stats(t.Context()))
+	s := must[wire.StagingStats](t)(collector(e).Stats(t.Context()))
 	if s.Objects != 1 || s.Chunks.Count+s.Nodes.Count+s.Copies.Count != 0 || len(both) == 0 {
 		t.Errorf("left in the database: %+v", s)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/master/catalog/catalogtest"
 	"github.com/openmigrate/openmigrate/master/gc"
+	"github.com/openmigrate/openmigrate/wire"
 )
 
 func TestOneAtATime(t *testing.T) {
@@ -65,13 +66,13 @@ func TestReportJSON(t *testing.T) {
 		must[gc.Report](t)(collector(e).Collect(t.Context(), nil)),
 		must[gc.CheckReport](t)(collector(e).Check(t.Context(), nil)),
 		must[gc.RebuildReport](t)(collector(e).Rebuild(t.Context(), nil)),
-		must[gc.StatsReport](t)(collector(e).Stats(t.Context())),
+		must[wire.StagingStats](t)(collector(e).Stats(t.Context())),
 	} {
 		b := string(must[[]byte](t)(json.Marshal(v)))
 		if strings.Contains(b, "null") || strings.ContainsAny(b, "ABCDEFGHIJKLMNOPQRSUVWXY") {
 			t.Errorf("%T is %s", v, b)
 		}
-		if _, stats := v.(gc.StatsReport); !stats && !strings.Contains(b, `"problems":[]`) {
+		if _, stats := v.(wire.StagingStats); !stats && !strings.Contains(b, `"problems":[]`) {
 			t.Errorf("%T has no list of problems: %s", v, b)
 		}
 	}

@@ -91,7 +91,7 @@ func TestCollectKeepsBases(t *testing.T) {
 	if c.has(t, c.packs[1]) {
 		t.Error("the pack of the patches that nothing needs is still there")
 	}
-	s := must[gc.StatsReport](t)(collector(c.Env).Stats(t.Context()))
+	s := must[wire.StagingStats](t)(collector(c.Env).Stats(t.Context()))
 	if s.Patches.Count != 2 || s.Patches.Bytes == 0 || s.Patches.Bytes > 4*chunker.BlockSize {
 		t.Errorf("patches: %+v", s.Patches)
 	}

@@ -7,45 +7,15 @@ import (
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/staging/format"
+	"github.com/openmigrate/openmigrate/wire"
 )
-
-// Amount is a number of objects and what they take, in bytes.
-type Amount struct {
-	Count int64 `json:"count"`
-	Bytes int64 `json:"bytes"`
-}
-
-// StatsReport counts what is in staging, as the catalog knows it.
-type StatsReport struct {
-	Objects  int64 `json:"objects"` // packs that are there or may be, restpoints, machines
-	Bytes    int64 `json:"bytes"`   // of packs and restpoints
-	Machines int   `json:"machines"`
-
-	Restpoints        Amount `json:"restpoints"`
-	RestpointsDamaged int    `json:"restpoints_damaged"`
-	// Logical is what all restpoints would take without deduplication and compression: the bytes of their disks that are not zero.
-	Logical int64 `json:"logical_bytes"`
-
-	Packs map[string]Amount `json:"packs"` // by state
-
-	Chunks      Amount `json:"chunks"`       // different ones; bytes before compression
-	ChunkStored int64  `json:"chunk_stored"` // bytes that one copy of each takes
-	Nodes       Amount `json:"nodes"`        // different tree nodes; bytes before compression
-	Patches     Amount `json:"patches"`      // entries that are patches of other chunks; bytes as stored
-	Copies      Amount `json:"copies"`       // further copies of ids that are there already; bytes as stored
-	Damaged     Amount `json:"damaged"`      // entries that can not be read; bytes as stored
-
-	DedupRatio       float64 `json:"dedup_ratio"`       // Logical to Chunks.Bytes; 0 when there is nothing
-	CompressionRatio float64 `json:"compression_ratio"` // Chunks.Bytes to ChunkStored; 0 when there is nothing
-	ProvenShare      float64 `json:"proven_share"`      // of the bytes of live packs; 1 when there is nothing
-}
 
 // entryPage is how many rows of the index are read in one transaction.
 const entryPage = 1 << 15
 
-// Stats counts. It reads the whole index, a page at a time, so it sees no single moment.
-func (g *Collector) Stats(ctx context.Context) (StatsReport, error) {
-	s := StatsReport{Packs: make(map[string]Amount)}
+// Stats counts, and leaves out what the collector does not know: RecoveryKey and Counted. It reads the whole index, a page at a time, so it sees no single moment.
+func (g *Collector) Stats(ctx context.Context) (wire.StagingStats, error) {
+	s := wire.StagingStats{Packs: make(map[string]wire.Amount)}
 	err := g.stats(ctx, &s)
 	if err != nil {
 		err = fmt.Errorf("count what is in staging: %w", err)
@@ -53,7 +23,7 @@ func (g *Collector) Stats(ctx context.Context) (StatsReport, error) {
 	return s, err
 }
 
-func (g *Collector) stats(ctx context.Context, s *StatsReport) error {
+func (g *Collector) stats(ctx context.Context, s *wire.StagingStats) error {
 	if err := g.eachMachine(ctx, func(*catalog.Machine) error { s.Machines++; return nil }); err != nil {
 		return err
 	}
@@ -122,26 +92,26 @@ func ratio(a, b int64) float64 {
 }
 
 // entryStats counts the index of a project. Copies of one id follow one another.
-func (g *Collector) entryStats(ctx context.Context, project string, s *StatsReport) error {
+func (g *Collector) entryStats(ctx context.Context, project string, s *wire.StagingStats) error {
 	var last chunker.ID // that was counted
 	var cursor []byte
 	for {
 		next, err := g.cat.EachEntry(ctx, project, cursor, entryPage, func(p *catalog.Place) {
 			stored, raw := int64(p.Entry.Stored), int64(p.Entry.Raw)
 			if p.Entry.IsPatch() && !p.Damaged && p.Pack.State == catalog.PackLive {
-				s.Patches.add(stored)
+				add(&s.Patches, stored)
 			}
 			switch {
 			case p.Pack.State == catalog.PackTombstoned:
 			case p.Damaged || p.Pack.State != catalog.PackLive:
-				s.Damaged.add(stored)
+				add(&s.Damaged, stored)
 			case p.Entry.ID == last:
-				s.Copies.add(stored)
+				add(&s.Copies, stored)
 			case p.Entry.Kind == format.KindNode:
-				s.Nodes.add(raw)
+				add(&s.Nodes, raw)
 				last = p.Entry.ID
 			default:
-				s.Chunks.add(raw)
+				add(&s.Chunks, raw)
 				s.ChunkStored += stored
 				last = p.Entry.ID
 			}
@@ -153,4 +123,4 @@ func (g *Collector) entryStats(ctx context.Context, project string, s *StatsRepo
 	}
 }
 
-func (a *Amount) add(bytes int64) { a.Count++; a.Bytes += bytes }
+func add(a *wire.Amount, bytes int64) { a.Count++; a.Bytes += bytes }
