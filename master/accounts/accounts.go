@@ -10,9 +10,6 @@ package accounts
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -90,20 +87,6 @@ func Open(ctx context.Context, db store.Store, clk clock.Clock, o *Options) (*Se
 	}
 	return s, nil
 }
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // never fails since Go 1.24
-	return hex.EncodeToString(b)
-}
-
-// hashSecret hashes what is random already and needs no slow hash.
-func hashSecret(s string) []byte {
-	h := sha256.Sum256([]byte(s))
-	return h[:]
-}
-
-func sameHash(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 
 // cut shortens a text that somebody else chose to n bytes of valid UTF-8.
 func cut(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }

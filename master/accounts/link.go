@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -82,9 +83,9 @@ func (s *Service) addLink(tx store.Writer, kind, id string) (string, *Link, erro
 	if err := dropLinks(tx, func(l *linkRow) bool { return now.After(l.Expires) || l.Kind == kind && l.User == id }); err != nil {
 		return "", nil, err
 	}
-	row := &linkRow{Link: Link{ID: randomHex(8), Kind: kind, User: id, Created: now, Expires: now.Add(LinkValid)}}
-	text := linkPrefix + row.ID + "_" + randomHex(20)
-	row.Secret = hashSecret(text)
+	row := &linkRow{Link: Link{ID: opaque.Hex(8), Kind: kind, User: id, Created: now, Expires: now.Add(LinkValid)}}
+	text := linkPrefix + row.ID + "_" + opaque.Hex(20)
+	row.Secret = opaque.Hash(text)
 	return text, &row.Link, tableLinks.Put(tx, row.ID, row)
 }
 
@@ -117,7 +118,7 @@ func (s *Service) findLink(tx store.Reader, text string) (*linkRow, error) {
 	}
 	l, err := tableLinks.Get(tx, id)
 	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && (!sameHash(l.Secret, hashSecret(text)) || s.clock.Now().After(l.Expires)):
+	case errors.Is(err, store.ErrNotFound), err == nil && (!opaque.Same(l.Secret, opaque.Hash(text)) || s.clock.Now().After(l.Expires)):
 		return nil, worthless
 	case err != nil:
 		return nil, err

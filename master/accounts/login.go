@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -141,7 +142,7 @@ func (s *Service) byName(ctx context.Context, name string) (*userRow, error) {
 const devicePrefix = "omd_"
 
 func (s *Service) newDevice(id string) string {
-	rest := strings.TrimPrefix(id, "user-") + "_" + randomHex(8)
+	rest := strings.TrimPrefix(id, "user-") + "_" + opaque.Hex(8)
 	return devicePrefix + rest + "_" + s.deviceMAC(rest)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -66,10 +67,10 @@ func (s *Service) addSession(tx store.Writer, user, address, agent, method strin
 			}
 		}
 	}
-	row := &sessionRow{Session: Session{ID: randomHex(8), User: user, Created: now, Used: now, Expires: now.Add(s.life),
+	row := &sessionRow{Session: Session{ID: opaque.Hex(8), User: user, Created: now, Used: now, Expires: now.Add(s.life),
 		Address: cut(address, 64), Agent: cut(agent, maxAgent), Method: method}}
-	text := sessionPrefix + strings.TrimPrefix(user, "user-") + "_" + row.ID + "_" + randomHex(20)
-	row.Secret = hashSecret(text)
+	text := sessionPrefix + strings.TrimPrefix(user, "user-") + "_" + row.ID + "_" + opaque.Hex(20)
+	row.Secret = opaque.Hash(text)
 	return &row.Session, text, tableSessions.Put(tx, sessionKey(user, row.ID), row)
 }
 
@@ -86,7 +87,7 @@ func (s *Service) Session(ctx context.Context, text string) (*Principal, error) 
 	var touch bool
 	err := s.db.View(ctx, func(tx store.Reader) error {
 		row, err := tableSessions.Get(tx, key)
-		if errors.Is(err, store.ErrNotFound) || err == nil && (!sameHash(row.Secret, hashSecret(text)) || s.ended(&row.Session, now)) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && (!opaque.Same(row.Secret, opaque.Hash(text)) || s.ended(&row.Session, now)) {
 			return loggedOut()
 		}
 		if err != nil {

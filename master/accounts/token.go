@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -60,12 +61,12 @@ func (s *Service) NewToken(ctx context.Context, by *Principal, t Token, valid ti
 		}
 		t.Owner = by.User
 	}
-	t.ID, t.Created, t.Expires, t.Used = randomHex(8), s.clock.Now(), time.Time{}, time.Time{}
+	t.ID, t.Created, t.Expires, t.Used = opaque.Hex(8), s.clock.Now(), time.Time{}, time.Time{}
 	if valid > 0 {
 		t.Expires = t.Created.Add(valid)
 	}
-	text := tokenPrefix + t.ID + "_" + randomHex(20)
-	t.Secret = hashSecret(text)
+	text := tokenPrefix + t.ID + "_" + opaque.Hex(20)
+	t.Secret = opaque.Hash(text)
 	if err := s.db.Update(ctx, func(tx store.Writer) error {
 		if err := pruneTokens(tx, t.Created); err != nil {
 			return err
@@ -135,7 +136,7 @@ func (s *Service) Bearer(ctx context.Context, text string) (*Principal, error) {
 	var touch bool
 	err := s.db.View(ctx, func(tx store.Reader) error {
 		t, err := tableTokens.Get(tx, id)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !sameHash(t.Secret, hashSecret(text)) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && !opaque.Same(t.Secret, opaque.Hash(text)) {
 			return noToken()
 		}
 		if err != nil {

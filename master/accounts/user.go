@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -90,7 +91,7 @@ func (s *Service) addUser(tx store.Writer, name, email string, of map[string]str
 		return nil, wire.NewProblem(409, wire.CodeConflict, "there are %d users, and no more than that may be", n)
 	}
 	now := s.clock.Now()
-	row := &userRow{User: User{ID: "user-" + randomHex(8), Name: name, Email: email, Roles: maps.Clone(of), Created: now, Changed: now, Revision: 1}}
+	row := &userRow{User: User{ID: "user-" + opaque.Hex(8), Name: name, Email: email, Roles: maps.Clone(of), Created: now, Changed: now, Revision: 1}}
 	if err := tableNames.Put(tx, name, &row.ID); err != nil {
 		return nil, err
 	}

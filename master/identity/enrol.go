@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
@@ -76,7 +77,7 @@ func (r *Registry) create(ctx context.Context, project string, q *wire.EnrollReq
 		return r.machines.Enrol(ctx, project, q)
 	}
 	n := Node{
-		ID: "node-" + randomHex(8), Project: project, Name: strings.ToValidUTF8(fmt.Sprintf("%.63s", q.Name), ""), Created: r.clock.Now(), LastSeen: r.clock.Now(),
+		ID: "node-" + opaque.Hex(8), Project: project, Name: strings.ToValidUTF8(fmt.Sprintf("%.63s", q.Name), ""), Created: r.clock.Now(), LastSeen: r.clock.Now(),
 		Version: strings.ToValidUTF8(fmt.Sprintf("%.80s", q.Version), ""), Fingerprint: q.Fingerprint,
 	}
 	return n.ID, n.Name, r.db.Update(ctx, func(tx store.Writer) error { return put(tx, tableNodes, n.ID, &n) })
@@ -94,7 +95,7 @@ func (r *Registry) granted(ctx context.Context, token, kind string, g grant) err
 		}
 		t.UsedBy = append(t.UsedBy, kind+"/"+g.ID)
 		for i := range t.Grants {
-			if sameHash(t.Grants[i].Key, g.Key) {
+			if opaque.Same(t.Grants[i].Key, g.Key) {
 				t.Grants[i] = g
 			}
 		}
@@ -112,9 +113,9 @@ func (r *Registry) spend(ctx context.Context, q *wire.EnrollRequest, key []byte)
 		t, g, refused = EnrolToken{}, grant{Key: key}, nil
 		err := get(tx, tableEnrol, fmt.Sprintf("%.32s", q.TokenID), &t)
 		const again = "make a new one: openmigrate tokens enroll"
-		had := slices.IndexFunc(t.Grants, func(g grant) bool { return sameHash(g.Key, key) })
+		had := slices.IndexFunc(t.Grants, func(g grant) bool { return opaque.Same(g.Key, key) })
 		switch {
-		case wire.HasCode(err, wire.CodeNotFound), err == nil && !sameHash(t.Secret, hashSecret(q.Secret)):
+		case wire.HasCode(err, wire.CodeNotFound), err == nil && !opaque.Same(t.Secret, opaque.Hash(q.Secret)):
 			refused = wire.NewProblem(401, wire.CodeUnauthorized, "this enrolment token is not known here").WithNext(again)
 		case err != nil:
 			return err

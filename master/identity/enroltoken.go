@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
@@ -52,9 +53,9 @@ func (r *Registry) NewEnrolToken(ctx context.Context, url, project, kind, byWhom
 	if valid < 0 || valid > maxTokenValid || uses > maxTokenUses {
 		return nil, "", wire.NewProblem(400, wire.CodeBadRequest, "a token is good for at most %v and %d uses", maxTokenValid, maxTokenUses)
 	}
-	text := wire.EnrolToken{URL: url, ID: randomHex(8), Secret: randomHex(16), Pin: wire.Pin(r.ca.Certificate())}
+	text := wire.EnrolToken{URL: url, ID: opaque.Hex(8), Secret: opaque.Hex(16), Pin: wire.Pin(r.ca.Certificate())}
 	now := r.clock.Now()
-	t := &EnrolToken{ID: text.ID, Project: project, Kind: kind, Created: now, Expires: now.Add(valid), Uses: uses, ByWhom: byWhom, Secret: hashSecret(text.Secret)}
+	t := &EnrolToken{ID: text.ID, Project: project, Kind: kind, Created: now, Expires: now.Add(valid), Uses: uses, ByWhom: byWhom, Secret: opaque.Hash(text.Secret)}
 	if err := r.db.Update(ctx, func(tx store.Writer) error {
 		if err := prune(tx, tableEnrol, now); err != nil {
 			return err

@@ -9,10 +9,6 @@ package identity
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,19 +70,6 @@ func Open(ctx context.Context, db store.Store, authority *ca.CA, clk clock.Clock
 
 // MasterKey is the public key that countersigns restpoints.
 func (r *Registry) MasterKey() ed25519.PublicKey { return r.masterKey }
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // never fails since Go 1.24
-	return hex.EncodeToString(b)
-}
-
-func hashSecret(s string) []byte {
-	h := sha256.Sum256([]byte(s))
-	return h[:]
-}
-
-func sameHash(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 
 // get reads a row: CodeNotFound when there is none.
 func get(tx store.Reader, table, id string, v any) error {

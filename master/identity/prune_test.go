@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/ca"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
@@ -47,7 +48,7 @@ func TestPruningIsBounded(t *testing.T) {
 	const made = maxPruned + 10
 	err := w.db.Update(t.Context(), func(tx store.Writer) error {
 		for range made {
-			id := randomHex(8)
+			id := opaque.Hex(8)
 			if err := put(tx, tableEnrol, id, &EnrolToken{ID: id, Expires: w.clock.Now()}); err != nil {
 				return err
 			}

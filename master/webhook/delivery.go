@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -206,7 +207,7 @@ func (s *Service) enqueue(tx store.Writer, h *hookRow, kind string, body json.Ra
 		return err
 	}
 	now := s.clock.Now()
-	return put(tx, &deliveryRow{Delivery: Delivery{ID: "msg_" + randomHex(16), Sequence: *n, Hook: h.ID, Type: kind, Created: now, State: Waiting, Next: now, Last: []Try{}},
+	return put(tx, &deliveryRow{Delivery: Delivery{ID: "msg_" + opaque.Hex(16), Sequence: *n, Hook: h.ID, Type: kind, Created: now, State: Waiting, Next: now, Last: []Try{}},
 		Payload: body}, time.Time{})
 }
 
@@ -313,6 +314,6 @@ func after(tries int, wanted time.Duration) (time.Duration, bool) {
 		return 0, false
 	}
 	d := retries[tries-1]
-	d += time.Duration(rand.Float64() * jitter * float64(d)) //nolint:gosec // it only spreads load
+	d += time.Duration(rand.Float64() * jitter * float64(d)) // it only spreads load
 	return max(d, min(wanted, maxRetry)), true
 }

@@ -11,7 +11,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +24,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/internal/clock"
+	"github.com/openmigrate/openmigrate/internal/opaque"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/master/store/rows"
 	"github.com/openmigrate/openmigrate/wire"
@@ -185,7 +185,7 @@ func (s *Service) Create(ctx context.Context, project string, q Spec) (*Hook, st
 	}
 	key, text := newSecret()
 	now := s.clock.Now()
-	row := &hookRow{Hook: Hook{ID: "hook-" + randomHex(8), Project: project, URL: q.URL, Types: q.Types, Description: q.Description, Enabled: q.Enabled,
+	row := &hookRow{Hook: Hook{ID: "hook-" + opaque.Hex(8), Project: project, URL: q.URL, Types: q.Types, Description: q.Description, Enabled: q.Enabled,
 		Created: now, Changed: now, Revision: 1}, Secrets: []secret{key}}
 	err := s.db.Update(ctx, func(tx store.Writer) error {
 		n := 0
@@ -206,12 +206,6 @@ func (s *Service) Create(ctx context.Context, project string, q Spec) (*Hook, st
 		return nil, "", fmt.Errorf("make webhook: %w", err)
 	}
 	return &row.Hook, text, nil
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails since Go 1.24
-	return hex.EncodeToString(b)
 }
 
 // hook finds a subscription of a project: CodeNotFound.
