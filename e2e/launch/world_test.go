@@ -8,7 +8,6 @@ package launch
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -22,8 +21,6 @@ import (
 
 	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/e2e/lab"
-	"github.com/openmigrate/openmigrate/providers"
-	"github.com/openmigrate/openmigrate/providers/qemu"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -101,31 +98,8 @@ func (w *world) dir(name string) string { return w.Path(filepath.Join("master/pr
 
 // endMachines ends what a failed test left running.
 func (w *world) endMachines() {
-	if w.Lab == nil {
-		return
-	}
-	machines, err := os.ReadDir(w.dir("instances"))
-	if err != nil {
-		return // none was ever made
-	}
-	p, err := qemu.Open(qemu.Options{Dir: w.dir(""), Accel: "tcg"})
-	if err != nil {
-		w.t.Error(err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, m := range machines {
-		err := p.TerminateInstance(ctx, m.Name())
-		if err == nil {
-			_, err = providers.AwaitInstance(ctx, p, m.Name(), providers.StateTerminated, poll)
-		}
-		if err != nil {
-			w.t.Errorf("end machine %s: %v", m.Name(), err)
-		}
-	}
-	if err := p.Close(); err != nil {
-		w.t.Error(err)
+	if w.Lab != nil {
+		lab.EndMachines(w.t, w.dir(""))
 	}
 }
 
@@ -135,19 +109,7 @@ func (w *world) client() *apiclient.Client {
 	if w.hang != nil {
 		return w.calls
 	}
-	b, err := os.ReadFile(w.Env("OPENMIGRATE_CA_FILE"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ca, _ := pem.Decode(b)
-	if ca == nil {
-		w.t.Fatal("the CA's file holds no certificate")
-	}
-	c, err := wire.NewClient(wire.ClientOptions{URL: w.Env("OPENMIGRATE_URL"), CA: ca.Bytes, Token: w.Env("OPENMIGRATE_TOKEN")})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.calls, w.hang = apiclient.New(c), c.Close
+	w.calls, w.hang = w.Client()
 	return w.calls
 }
 

@@ -5,46 +5,24 @@ package story
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/e2e/lab"
-	"github.com/openmigrate/openmigrate/providers"
-	"github.com/openmigrate/openmigrate/providers/qemu"
 	"github.com/openmigrate/openmigrate/wire"
 )
-
-// client speaks to the master as the operator's tools do.
-func (s *source) client() *apiclient.Client {
-	s.t.Helper()
-	b, err := os.ReadFile(s.lab.Env("OPENMIGRATE_CA_FILE"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ca, _ := pem.Decode(b)
-	if ca == nil {
-		s.t.Fatal("the CA's file holds no certificate")
-	}
-	c, err := wire.NewClient(wire.ClientOptions{URL: s.lab.Env("OPENMIGRATE_URL"), CA: ca.Bytes, Token: s.lab.Env("OPENMIGRATE_TOKEN")})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(c.Close)
-	return apiclient.New(c)
-}
 
 // call asks the master something that takes no time.
 func call[T any](s *source, do func(context.Context, *apiclient.Client) (T, error)) T {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := do(ctx, s.client())
+	c, hangUp := s.lab.Client()
+	defer hangUp()
+	out, err := do(ctx, c)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -209,32 +187,8 @@ func startLab(t *testing.T, args ...string) *lab.Lab {
 	var l *lab.Lab
 	t.TempDir() // the first one's cleanup removes all of the test's folders: it must come after ours
 	t.Cleanup(func() {
-		if l == nil {
-			return
-		}
-		dir := l.Path("master/providers/qemu")
-		machines, err := os.ReadDir(filepath.Join(dir, "instances"))
-		if err != nil {
-			return // none was ever made
-		}
-		p, err := qemu.Open(qemu.Options{Dir: dir, Accel: "tcg"})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		for _, m := range machines {
-			err := p.TerminateInstance(ctx, m.Name())
-			if err == nil {
-				_, err = providers.AwaitInstance(ctx, p, m.Name(), providers.StateTerminated, poll)
-			}
-			if err != nil {
-				t.Errorf("end machine %s: %v", m.Name(), err)
-			}
-		}
-		if err := p.Close(); err != nil {
-			t.Error(err)
+		if l != nil {
+			lab.EndMachines(t, l.Path("master/providers/qemu"))
 		}
 	})
 	l = lab.NewWith(t, lab.Options{Dev: true, Args: args})
