@@ -12,46 +12,29 @@ import (
 
 	"github.com/openmigrate/openmigrate/bench/disk"
 	"github.com/openmigrate/openmigrate/bench/measure"
+	"github.com/openmigrate/openmigrate/bench/program"
 )
 
 // bench is a run. One goroutine uses it.
 type bench struct {
-	o     *options
-	work  string
-	began time.Time
+	o *options
+	program.Work
 }
 
 func newBench(o *options) (*bench, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("converting a disk needs root: mounts and loop devices")
 	}
-	b := &bench{o: o, began: time.Now()}
+	b := &bench{o: o}
 	parent := o.cache
 	if o.work != "" {
 		parent = o.work
 	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
-	}
 	var err error
-	if b.work, err = os.MkdirTemp(parent, "conversion-"); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
+	if b.Work, err = program.NewWork(parent, "conversion-", o.keep); err != nil {
+		return nil, err
 	}
 	return b, nil
-}
-
-// close removes the work folder.
-func (b *bench) close() error {
-	if b.o.keep {
-		b.say("kept %s", b.work)
-		return nil
-	}
-	return os.RemoveAll(b.work)
-}
-
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 func (b *bench) run(ctx context.Context) (*results, error) {
@@ -68,10 +51,10 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 	}
 	res := &results{Peer: p.version}
 	res.Machine = measure.ThisMachine(time.Now())
-	if res.Before, err = b.start(ctx, image, filepath.Join(b.work, "before.console")); err != nil {
+	if res.Before, err = b.start(ctx, image, filepath.Join(b.Dir, "before.console")); err != nil {
 		return nil, err
 	}
-	b.say("the disk as it is: %s", res.Before)
+	b.Say("the disk as it is: %s", res.Before)
 	for i := range b.o.pairs {
 		pair := &pair{}
 		us := func() (err error) {
@@ -92,7 +75,7 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 
 // one converts a copy of the image and starts it. Nothing is left to be written when the time begins, and the copy is in the page cache.
 func (b *bench) one(ctx context.Context, image, name string, convert func(disk string) (measure.Run, error)) (c converted, err error) {
-	dir, err := os.MkdirTemp(b.work, name+"-")
+	dir, err := os.MkdirTemp(b.Dir, name+"-")
 	if err != nil {
 		return c, err
 	}
@@ -109,11 +92,11 @@ func (b *bench) one(ctx context.Context, image, name string, convert func(disk s
 		// That it fails is a result; the machine is started all the same.
 		c.Error = err.Error()
 	}
-	b.say("%s: %.1f s, CPU %.1f s %s", name, c.Wall.Seconds(), c.CPU.Seconds(), c.Error)
+	b.Say("%s: %.1f s, CPU %.1f s %s", name, c.Wall.Seconds(), c.CPU.Seconds(), c.Error)
 	if c.Boot, err = b.start(ctx, path, filepath.Join(dir, "console")); err != nil {
 		return c, err
 	}
-	b.say("%s: %s", name, c.Boot)
+	b.Say("%s: %s", name, c.Boot)
 	if b.o.keep {
 		return c, nil
 	}

@@ -10,30 +10,16 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/openmigrate/openmigrate/bench/program"
 	"github.com/openmigrate/openmigrate/bench/report"
 )
 
 // convertArg makes this program its own child.
 const convertArg = "convert"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "conversion:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("conversion", run) }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == convertArg {
@@ -48,7 +34,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	res, err := b.run(ctx)
-	if err := errors.Join(err, b.close()); err != nil || o.prepare {
+	if err := errors.Join(err, b.Close()); err != nil || o.prepare {
 		return err
 	}
 	d := report.Document{Heading: []string{res.Machine.String(), res.describe()}, Rows: table(res), Results: res}

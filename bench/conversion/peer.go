@@ -31,11 +31,11 @@ type peer struct {
 
 // preparePeer makes that Debian, once, and has libguestfs build its machine, which takes it long only the first time.
 func (b *bench) preparePeer(ctx context.Context) (*peer, error) {
-	plain, err := vm.Make(ctx, vm.Recipe{SizeMiB: peerSize}, b.say)
+	plain, err := vm.Make(ctx, vm.Recipe{SizeMiB: peerSize}, b.Say)
 	if err != nil {
 		return nil, err
 	}
-	image, err := vm.MakeModified(ctx, plain, peerPackages, "", b.say)
+	image, err := vm.MakeModified(ctx, plain, peerPackages, "", b.Say)
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +43,13 @@ func (b *bench) preparePeer(ctx context.Context) (*peer, error) {
 	if err := os.MkdirAll(p.tmp, 0o755); err != nil {
 		return nil, err
 	}
-	b.say("warming libguestfs up")
-	run, _, err := p.run(ctx, b.work, "guestfish", "-a", "/dev/null", "run")
+	b.Say("warming libguestfs up")
+	run, _, err := p.run(ctx, b.Dir, "guestfish", "-a", "/dev/null", "run")
 	if err != nil {
 		return nil, fmt.Errorf("start the machine of libguestfs: %w", err)
 	}
-	b.say("its machine started in %.0f s", run.Wall.Seconds())
-	_, out, err := p.run(ctx, b.work, "virt-v2v-in-place", "--version")
+	b.Say("its machine started in %.0f s", run.Wall.Seconds())
+	_, out, err := p.run(ctx, b.Dir, "virt-v2v-in-place", "--version")
 	p.version = strings.TrimSpace(string(out))
 	return p, err
 }

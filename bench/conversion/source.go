@@ -29,10 +29,10 @@ printf '%s\n' 'Debian GNU/Linux 12 address=\4 \l' >/etc/issue
 
 // source returns the disk, which is made once.
 func (b *bench) source(ctx context.Context) (string, error) {
-	plain, err := vm.Make(ctx, vm.Recipe{}, b.say)
+	plain, err := vm.Make(ctx, vm.Recipe{}, b.Say)
 	if err != nil {
 		return "", err
 	}
-	image, err := vm.MakeModified(ctx, plain, sourcePackages, tune, b.say)
+	image, err := vm.MakeModified(ctx, plain, sourcePackages, tune, b.Say)
 	return image.Path, err
 }

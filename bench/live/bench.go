@@ -14,13 +14,13 @@ import (
 	"github.com/openmigrate/openmigrate/bench/load"
 	"github.com/openmigrate/openmigrate/bench/loop"
 	"github.com/openmigrate/openmigrate/bench/measure"
+	"github.com/openmigrate/openmigrate/bench/program"
 )
 
 // bench is a run. One goroutine uses it.
 type bench struct {
-	o     *options
-	work  string
-	began time.Time
+	o *options
+	program.Work
 }
 
 // newBench checks what is needed and makes the work folder.
@@ -33,34 +33,17 @@ func newBench(o *options) (*bench, error) {
 			return nil, fmt.Errorf("find programs (make build makes them): %w", err)
 		}
 	}
-	b := &bench{o: o, began: time.Now()}
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
-	}
+	b := &bench{o: o}
 	var err error
-	if b.work, err = os.MkdirTemp(o.dir, "live-"); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
+	if b.Work, err = program.NewWork(o.dir, "live-", o.keep); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
 
-// close removes the work folder.
-func (b *bench) close() error {
-	if b.o.keep {
-		b.say("kept %s", b.work)
-		return nil
-	}
-	return os.RemoveAll(b.work)
-}
-
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
 // run runs the sections, each in a folder of its own. One that fails does not keep the others from being measured.
 func (b *bench) run(ctx context.Context) (*results, error) {
-	res := &results{Machine: measure.ThisMachine(b.began)}
+	res := &results{Machine: measure.ThisMachine(b.Began)}
 	run := map[string]func(ctx context.Context, dir string, res *results) error{
 		"freeze": b.freeze, "throughput": b.throughput, "sparse": b.sparse, "rpo": b.rpo, "wire8k": b.wire8k,
 	}
@@ -69,9 +52,9 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 		if !b.o.wants(name) || ctx.Err() != nil {
 			continue
 		}
-		b.say("%s", name)
+		b.Say("%s", name)
 		if err := b.section(ctx, name, res, run[name]); err != nil {
-			b.say("%s failed: %v", name, err)
+			b.Say("%s failed: %v", name, err)
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
 		}
 	}
@@ -82,7 +65,7 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 }
 
 func (b *bench) section(ctx context.Context, name string, res *results, run func(context.Context, string, *results) error) (err error) {
-	dir := filepath.Join(b.work, name)
+	dir := filepath.Join(b.Dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -109,7 +92,7 @@ func (b *bench) newWritten(ctx context.Context, dir string, size, length int64) 
 		return nil, errors.Join(err, d.Close())
 	}
 	unix.Sync() // what is measured next is not to wait for it
-	b.say("ext4 of %s with a file of %s on %s", gib(size), gib(length), d.Path)
+	b.Say("ext4 of %s with a file of %s on %s", gib(size), gib(length), d.Path)
 	return w, nil
 }
 
@@ -134,11 +117,11 @@ const reserve = 4 << 30
 // room returns an error when the work folder's disk is nearly full.
 func (b *bench) room() error {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(b.work, &fs); err != nil {
-		return fmt.Errorf("look for space in %s: %w", b.work, err)
+	if err := unix.Statfs(b.Dir, &fs); err != nil {
+		return fmt.Errorf("look for space in %s: %w", b.Dir, err)
 	}
 	if free := int64(fs.Bavail) * fs.Bsize; free < reserve {
-		return fmt.Errorf("%s has only %s left: stopped; name a larger disk with --dir, or measure for less long", b.work, gib(free))
+		return fmt.Errorf("%s has only %s left: stopped; name a larger disk with --dir, or measure for less long", b.Dir, gib(free))
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (b *bench) newStage(ctx context.Context, dir string, rate int64) (_ *stage,
 	if err != nil {
 		return nil, err
 	}
-	b.say("first restpoint: %.2f s, %s", c.Wall.Seconds(), c.Restpoint.Consistency)
+	b.Say("first restpoint: %.2f s, %s", c.Wall.Seconds(), c.Restpoint.Consistency)
 	s.writer, err = load.Start(ctx, load.Options{Path: s.disk.path, Size: b.o.file, Block: 4096, Rate: rate, Buffered: b.o.buffered, Seed: 2})
 	return s, err
 }
@@ -153,7 +153,7 @@ func (b *bench) freeze(ctx context.Context, dir string, res *results) (err error
 		if err != nil {
 			return err
 		}
-		b.say("restpoint %d: %s, frozen %.1f ms, writer stalled %.1f ms then and %.1f ms at most, %d passes, %.2f s, %s changed, %s stored %v", len(f.Restpoints)+1,
+		b.Say("restpoint %d: %s, frozen %.1f ms, writer stalled %.1f ms then and %.1f ms at most, %d passes, %.2f s, %s changed, %s stored %v", len(f.Restpoints)+1,
 			t.Consistency, ms(t.Frozen), ms(t.Stall), ms(t.Longest), t.Passes, t.Wall.Seconds(), mb(t.Changed), mb(t.Stored), t.Why)
 		f.Restpoints = append(f.Restpoints, *t)
 		res.Freeze = f

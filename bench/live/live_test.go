@@ -14,6 +14,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/bench/measure"
 	"github.com/openmigrate/openmigrate/bench/overhead"
+	"github.com/openmigrate/openmigrate/bench/program"
 	"github.com/openmigrate/openmigrate/bench/report"
 	"github.com/openmigrate/openmigrate/bench/system"
 	"github.com/openmigrate/openmigrate/internal/roottest"
@@ -158,7 +159,7 @@ func TestSections(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.writes, o.pairs, o.tracked, o.disk, o.file = 100, 1, 16<<20, 128<<20, 16<<20
-	b := &bench{o: o, work: filepath.Join(t.TempDir(), "missing"), began: time.Now()}
+	b := &bench{o: o, Work: program.Work{Dir: filepath.Join(t.TempDir(), "missing"), Began: time.Now()}}
 	res, err := b.run(t.Context())
 	if err == nil || res.Throughput != nil || !strings.Contains(err.Error(), "rpo:") || !strings.Contains(err.Error(), "throughput:") {
 		t.Errorf("without a folder: %v", err)
@@ -167,13 +168,13 @@ func TestSections(t *testing.T) {
 	if _, err := newBench(o); err == nil || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("without programs: %v", err)
 	}
-	b.work = t.TempDir()
+	b.Dir = t.TempDir()
 	o.only = []string{"rpo", "throughput"}
 	res, err = b.run(t.Context())
 	if err == nil || strings.Contains(err.Error(), "throughput:") || res.Throughput == nil || len(res.Throughput.Pairs) != 1 || res.RPO != nil {
 		t.Errorf("%v; measured %+v", err, res.Throughput)
 	}
-	if left, err := filepath.Glob(filepath.Join(b.work, "*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(b.Dir, "*")); err != nil || len(left) > 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())

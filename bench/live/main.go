@@ -11,27 +11,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/openmigrate/openmigrate/bench/program"
 	"github.com/openmigrate/openmigrate/bench/report"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "live:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("live", run) }
 
 // run shows what was measured even when a section failed.
 func run(ctx context.Context, args []string) error {
@@ -44,7 +30,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	res, failed := b.run(ctx)
-	failed = errors.Join(failed, b.close())
+	failed = errors.Join(failed, b.Close())
 	if ctx.Err() != nil {
 		return failed
 	}

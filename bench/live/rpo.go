@@ -113,7 +113,7 @@ func (b *bench) sample(ctx context.Context, s *stage, r *rpo, reports map[string
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			b.say("RPO %.2f s, %s: %s", time.Duration(m.RPO.Now).Seconds(), m.Replication, m.Reason)
+			b.Say("RPO %.2f s, %s: %s", time.Duration(m.RPO.Now).Seconds(), m.Replication, m.Reason)
 		}
 	}
 	return nil

@@ -59,7 +59,7 @@ func (b *bench) newSpread(ctx context.Context, dir string, size int64) (_ *sprea
 	if err != nil {
 		return nil, err
 	}
-	b.say("%s: first restpoint in %.2f s", gib(size), c.Wall.Seconds())
+	b.Say("%s: first restpoint in %.2f s", gib(size), c.Wall.Seconds())
 	if err := reserveFile(s.path, s.length); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (b *bench) sparse(ctx context.Context, dir string, res *results) (err error
 		if err := measure.Alternately(i, one(large, &p.Large), one(small, &p.Small)); err != nil {
 			return err
 		}
-		b.say("pair %d: %s %.2f s (agent's CPU %.2f s), %s %.2f s (%.2f s): %.3f", i+1, gib(r.Large), p.Large.Wall.Seconds(), p.Large.Agent.CPU.Seconds(),
+		b.Say("pair %d: %s %.2f s (agent's CPU %.2f s), %s %.2f s (%.2f s): %.3f", i+1, gib(r.Large), p.Large.Wall.Seconds(), p.Large.Agent.CPU.Seconds(),
 			gib(r.Small), p.Small.Wall.Seconds(), p.Small.Agent.CPU.Seconds(), p.ratio())
 		r.Pairs = append(r.Pairs, p)
 		res.Sparse = r

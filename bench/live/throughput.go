@@ -32,7 +32,7 @@ func (b *bench) throughput(ctx context.Context, dir string, res *results) (err e
 	}
 	t := &throughput{Writes: b.o.writes, Others: overhead.Others()}
 	if len(t.Others) > 0 {
-		b.say("warning: %d other trackers run on this machine, in both halves of each pair: %v", len(t.Others), t.Others)
+		b.Say("warning: %d other trackers run on this machine, in both halves of each pair: %v", len(t.Others), t.Others)
 	}
 	o := ebpf.Options{Instance: fmt.Sprintf("bench-%d", os.Getpid())}
 	for i := range b.o.pairs {
@@ -40,7 +40,7 @@ func (b *bench) throughput(ctx context.Context, dir string, res *results) (err e
 		if err != nil {
 			return err
 		}
-		b.say("pair %d: %.0f writes a second without tracking, %.0f with: %.3f", i+1, t.rate(p.Plain), t.rate(p.Tracked), p.Ratio())
+		b.Say("pair %d: %.0f writes a second without tracking, %.0f with: %.3f", i+1, t.rate(p.Plain), t.rate(p.Tracked), p.Ratio())
 		t.Pairs = append(t.Pairs, p)
 		res.Throughput = t
 	}

@@ -93,7 +93,7 @@ func (b *bench) pages(ctx context.Context, dir string, o system.Options, v *vari
 		if err != nil {
 			return err
 		}
-		b.say("%s, round %d: %s written, %s of chunks changed, %s stored", v.Name, i-settleRounds, mb(r.Written), mb(r.Changed), mb(r.Stored))
+		b.Say("%s, round %d: %s written, %s of chunks changed, %s stored", v.Name, i-settleRounds, mb(r.Written), mb(r.Changed), mb(r.Stored))
 		if i > settleRounds {
 			v.Rounds = append(v.Rounds, r)
 		}

@@ -7,21 +7,20 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/openmigrate/openmigrate/bench/disk"
 	"github.com/openmigrate/openmigrate/bench/measure"
+	"github.com/openmigrate/openmigrate/bench/program"
 )
 
 // bench is a run. One goroutine uses it.
 type bench struct {
-	o     *options
-	work  string
+	o *options
+	program.Work
 	disk  disk.Image // a copy that may be changed
 	cache string     // of compressed chunks, for the limit of restores
-	began time.Time
 }
 
 // newBench checks what is needed and makes the work folder.
@@ -31,41 +30,24 @@ func newBench(_ context.Context, o *options) (*bench, error) {
 			return nil, fmt.Errorf("find programs (make build makes them): %w", err)
 		}
 	}
-	b := &bench{o: o, began: time.Now()}
+	b := &bench{o: o}
 	parent := o.cache
 	if o.work != "" {
 		parent = o.work
 	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
-	}
 	var err error
-	if b.work, err = os.MkdirTemp(parent, "run-"); err != nil {
-		return nil, fmt.Errorf("make work folder: %w", err)
+	if b.Work, err = program.NewWork(parent, "run-", o.keep); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
 
-// close removes the work folder.
-func (b *bench) close() error {
-	if b.o.keep {
-		b.say("kept %s", b.work)
-		return nil
-	}
-	return os.RemoveAll(b.work)
-}
-
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
 // path is a path in the work folder.
-func (b *bench) path(name string) string { return filepath.Join(b.work, name) }
+func (b *bench) path(name string) string { return filepath.Join(b.Dir, name) }
 
 func (b *bench) run(ctx context.Context) (*results, error) {
-	res := &results{Machine: measure.ThisMachine(b.began), Versions: map[string]string{}}
-	image, err := disk.Build(ctx, b.o.cache, disk.Default(b.o.size, b.o.source), b.say)
+	res := &results{Machine: measure.ThisMachine(b.Began), Versions: map[string]string{}}
+	image, err := disk.Build(ctx, b.o.cache, disk.Default(b.o.size, b.o.source), b.Say)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +60,7 @@ func (b *bench) run(ctx context.Context) (*results, error) {
 			return nil, err
 		}
 		if available, err := measure.Available(); err == nil && available < b.disk.Data*3/2 {
-			b.say("warning: %s of data and %s of memory: the page cache cannot hold what it should", gib(b.disk.Data), gib(available))
+			b.Say("warning: %s of data and %s of memory: the page cache cannot hold what it should", gib(b.disk.Data), gib(available))
 		}
 	}
 	b.askVersions(ctx, res)

@@ -10,14 +10,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/openmigrate/openmigrate/bench/program"
 	"github.com/openmigrate/openmigrate/bench/report"
 	"github.com/openmigrate/openmigrate/staging/builtin"
 )
@@ -28,18 +24,7 @@ const (
 	stagingArg = "serve-staging"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "replication:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("replication", run) }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
@@ -59,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	res, err := b.run(ctx)
-	if cerr := b.close(); err == nil {
+	if cerr := b.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {

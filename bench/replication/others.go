@@ -51,7 +51,7 @@ func (b *bench) peers(ctx context.Context, round int, dir string) (_ map[string]
 	for _, p := range b.peerList(g, round) {
 		res, err := b.peer(ctx, p, filepath.Join(dir, p.Name))
 		if errors.Is(err, exec.ErrNotFound) {
-			b.say("%v", err)
+			b.Say("%v", err)
 			continue
 		}
 		if err != nil {
@@ -63,7 +63,7 @@ func (b *bench) peers(ctx context.Context, round int, dir string) (_ map[string]
 			}
 		}
 		out[p.Name] = res
-		b.say("%s: %.2f s, CPU %.2f s, stored %s", p.Name, res.Wall.Seconds(), res.CPU.Seconds(), gib(res.Stored))
+		b.Say("%s: %.2f s, CPU %.2f s, stored %s", p.Name, res.Wall.Seconds(), res.CPU.Seconds(), gib(res.Stored))
 	}
 	return out, nil
 }

@@ -74,7 +74,7 @@ func (b *bench) limits(ctx context.Context, p *pair) error {
 			return err
 		}
 		*l.to = &res
-		b.say("limit, %s: %.2f s, CPU %.2f s", l.name, res.Wall.Seconds(), res.CPU.Seconds())
+		b.Say("limit, %s: %.2f s, CPU %.2f s", l.name, res.Wall.Seconds(), res.CPU.Seconds())
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (b *bench) first(ctx context.Context, s *system.System, p *pair) error {
 		return err
 	}
 	p.First = &c
-	b.say("first replication: %.2f s, agent CPU %.2f s, server CPU %.2f s, agent's peak %d MiB", c.Wall.Seconds(), c.Agent.CPU.Seconds(), c.Server.CPU.Seconds(), c.Agent.Peak>>20)
+	b.Say("first replication: %.2f s, agent CPU %.2f s, server CPU %.2f s, agent's peak %d MiB", c.Wall.Seconds(), c.Agent.CPU.Seconds(), c.Server.CPU.Seconds(), c.Agent.Peak>>20)
 	return nil
 }
 
@@ -113,7 +113,7 @@ func (b *bench) restore(ctx context.Context, round int, s *system.System, restpo
 			return err
 		}
 		r.Export, r.Fetched = run, res.Fetched
-		b.say("restore: %.2f s, CPU %.2f s", run.Wall.Seconds(), run.CPU.Seconds())
+		b.Say("restore: %.2f s, CPU %.2f s", run.Wall.Seconds(), run.CPU.Seconds())
 		return disk.Compare(ctx, b.disk.Path, out)
 	}
 	loop := func(name string, to *limit.Result) error {
@@ -124,7 +124,7 @@ func (b *bench) restore(ctx context.Context, round int, s *system.System, restpo
 			err = disk.Compare(ctx, b.disk.Path, target)
 		}
 		*to = res
-		b.say("limit, %s: %.2f s, CPU %.2f s", name, res.Wall.Seconds(), res.CPU.Seconds())
+		b.Say("limit, %s: %.2f s, CPU %.2f s", name, res.Wall.Seconds(), res.CPU.Seconds())
 		return errors.Join(err, os.Remove(target))
 	}
 	return r, measure.Alternately(round, func() error {
@@ -148,7 +148,7 @@ func (b *bench) second(ctx context.Context, round int, s *system.System, out str
 			return err
 		}
 		r.Cached, err = b.catCached(ctx)
-		b.say("cat: %.2f s; at the speed of a file in the page cache %.2f s", r.Cat.Seconds(), r.Cached.Seconds())
+		b.Say("cat: %.2f s; at the speed of a file in the page cache %.2f s", r.Cat.Seconds(), r.Cached.Seconds())
 		return err
 	}
 	sync := func() error {
@@ -156,7 +156,7 @@ func (b *bench) second(ctx context.Context, round int, s *system.System, out str
 			return err
 		}
 		r.Cycle, err = s.Sync(ctx)
-		b.say("second restpoint: %.2f s, agent CPU %.2f s", r.Cycle.Wall.Seconds(), r.Cycle.Agent.CPU.Seconds())
+		b.Say("second restpoint: %.2f s, agent CPU %.2f s", r.Cycle.Wall.Seconds(), r.Cycle.Agent.CPU.Seconds())
 		return err
 	}
 	if err := measure.Alternately(round, cat, sync); err != nil {

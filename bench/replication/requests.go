@@ -48,7 +48,7 @@ func (b *bench) countRequests(ctx context.Context) (*counted, error) {
 			return err
 		}
 		c.Requests, c.Stored, c.Packs = g.Requests().Since(before), cycle.Restpoint.Stats.Stored, cycle.Restpoint.Stats.Packs
-		b.say("requests of a first replication: %v for %d packs, %s", c.Requests, c.Packs, gib(c.Stored))
+		b.Say("requests of a first replication: %v for %d packs, %s", c.Requests, c.Packs, gib(c.Stored))
 		if c.Stored == 0 {
 			return fmt.Errorf("restpoint %s stored nothing", cycle.Restpoint.ID)
 		}
@@ -79,7 +79,7 @@ func (b *bench) hugeDisk(ctx context.Context) (_ *huge, err error) {
 			return err
 		}
 		h.Requests = g.Requests().Since(before)
-		b.say("%s sparse: first %.2f s, unchanged %.2f s with requests %v, agent's peak %d MiB", gib(h.Size), h.First.Wall.Seconds(), h.Unchanged.Wall.Seconds(), h.Requests, h.Unchanged.Agent.Peak>>20)
+		b.Say("%s sparse: first %.2f s, unchanged %.2f s with requests %v, agent's peak %d MiB", gib(h.Size), h.First.Wall.Seconds(), h.Unchanged.Wall.Seconds(), h.Requests, h.Unchanged.Agent.Peak>>20)
 		return nil
 	})
 }
