@@ -3,10 +3,10 @@ import type { ChangeEvent } from './generated/schema';
 
 /** What shows things of a kind, by the beginning of its path in the API. */
 const shownBy: Record<string, string[]> = {
-  machine: ['/api/v1/machines', '/api/v1/projects'],
-  restpoint: ['/api/v1/machines', '/api/v1/restpoints'],
-  session: ['/api/v1/machines', '/api/v1/sessions'],
-  launch: ['/api/v1/launches', '/api/v1/machines'],
+  machine: ['/api/v1/machines', '/api/v1/summary', '/api/v1/projects'],
+  restpoint: ['/api/v1/machines', '/api/v1/summary', '/api/v1/restpoints'],
+  session: ['/api/v1/machines', '/api/v1/summary', '/api/v1/sessions'],
+  launch: ['/api/v1/launches', '/api/v1/machines', '/api/v1/summary'],
   job: ['/api/v1/jobs'],
   node: ['/api/v1/nodes'],
   operation: ['/api/v1/operations'],

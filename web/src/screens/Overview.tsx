@@ -16,11 +16,11 @@ import { WorstRPOs } from './overview/WorstRPOs';
 /** Overview says in five seconds what is fine, what is not, and what to do next. */
 export function Overview() {
   const role = useRole();
-  const query = api.useQuery('get', '/api/v1/machines', { params: { query: { limit: 1 } } });
+  const query = api.useQuery('get', '/api/v1/summary');
   return (
     <Screen title="Overview">
       <Loaded query={query}>
-        {(page) => page.total === 0 ? (
+        {(summary) => summary.machines === 0 ? (
           <Nothing title="Bring the first server here" icon={ServerIcon}
             action={role.may('admin') && <Button component={(props) => <Link {...props} to="/add-machine" />}>Add a machine</Button>}>
             <Content component="ol">
@@ -31,10 +31,10 @@ export function Overview() {
           </Nothing>
         ) : (
           <Grid hasGutter>
-            <GridItem span={12}><Counts total={page.total} /></GridItem>
+            <GridItem span={12}><Counts summary={summary} /></GridItem>
             <GridItem lg={7}><Attention /></GridItem>
             <GridItem lg={5}><WorstRPOs /></GridItem>
-            <GridItem md={6} lg={4}><Throughput total={page.total} /></GridItem>
+            <GridItem md={6} lg={4}><Throughput summary={summary} /></GridItem>
             <GridItem md={6} lg={4}><StagingCard /></GridItem>
             <GridItem lg={4}><RunningCopies /></GridItem>
           </Grid>
