@@ -3,6 +3,8 @@
 package story
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +28,9 @@ func TestStoryBIOS(t *testing.T) {
 
 	s.unconverted(points[1])
 	s.testLaunch(points[1])
-	points = append(points, s.sync())
+	for len(points) < 5 {
+		points = append(points, s.sync())
+	}
 	s.rollbacks(points)
 	s.revertCutover(s.cutover("virtio-blk"))
 	s.finalize(s.cutover("nvme"))
@@ -41,9 +45,63 @@ func TestStoryUEFI(t *testing.T) {
 	s.finalize(s.cutover("virtio-blk"))
 }
 
+// A test launch beside a source that has a schedule: how often restpoints begin, how old the newest may become (a cycle starts late by what the one before it takes),
+// and by how much commits may be apart beyond what they were before: the agent's budget for a freeze.
+const (
+	testInterval = 30 * time.Second
+	testRPO      = 2 * testInterval
+	freezeBudget = 500 * time.Millisecond
+)
+
+// interval sets the source's schedule; a negative one: restpoints are made when asked for.
+func (s *source) interval(d time.Duration) {
+	s.t.Helper()
+	if _, err := s.lab.CLI("machines", "set", name, "--interval", d.String()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// watchRPO looks at the age of the newest restpoint until the function that it returns is called, which returns the greatest.
+func (s *source) watchRPO() func() time.Duration {
+	var greatest time.Duration
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		look := time.NewTicker(time.Second)
+		defer look.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-look.C:
+			}
+			var m wire.MachineInfo
+			out, err := s.lab.CLI("machines", "show", name, "-o", "json")
+			if err == nil {
+				err = json.Unmarshal(out, &m)
+			}
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			greatest = max(greatest, time.Duration(m.RPO.Now))
+		}
+	}()
+	return func() time.Duration {
+		close(stop)
+		<-done
+		return greatest
+	}
+}
+
 // testLaunch tries the server while it serves.
 func (s *source) testLaunch(p restpoint) {
 	t := s.t
+	s.interval(testInterval)
+	defer s.interval(-time.Second)
+	s.sync()
+	alone, usual := s.counter.pauses(s.boot, time.Now().Add(-testInterval))
+	kept := s.watchRPO()
 	began := time.Now()
 	l := s.launch(wire.LaunchTest, "virtio-blk", p.ID)
 	i := l.wait(wire.LaunchRunning)
@@ -56,11 +114,19 @@ func (s *source) testLaunch(p restpoint) {
 	if !i.Screenshot {
 		t.Error("no screenshot")
 	}
-	// Replication goes on beside it.
+	// Replication went on beside it.
 	s.waitWrites("the source goes on", time.Now())
-	s.sync()
 	longest, median := s.counter.pauses(s.boot, began)
-	t.Logf("between two commits of the source %v at most, %v as a rule", longest.Round(time.Millisecond), median.Round(time.Millisecond))
+	t.Logf("between two commits of the source %v at most, %v as a rule; before the launch %v and %v", longest.Round(time.Millisecond), median.Round(time.Millisecond),
+		alone.Round(time.Millisecond), usual.Round(time.Millisecond))
+	if longest > alone+freezeBudget {
+		t.Errorf("between two commits of the source there were %v, and before the launch %v at most", longest, alone)
+	}
+	if age := kept(); age > testRPO {
+		t.Errorf("the newest restpoint was %v old while the launch ran, and is to be %v at most", age, testRPO)
+	} else {
+		t.Logf("the newest restpoint was %v old at most while the launch ran; %v was the aim", age.Round(time.Second), testRPO)
+	}
 	l.revert()
 	if heard := s.counter.others(s.boot); len(heard) > 0 {
 		t.Errorf("the copy reached the source's network: boots %v reported", heard)
@@ -141,4 +207,31 @@ func (s *source) finalize(l *launched) {
 	}
 	l.wait(wire.LaunchFinalized)
 	s.life(wire.LifeFinalized)
+}
+
+// TestCutovers moves servers and takes them back again and again: OPENMIGRATE_CUTOVERS times to each bus, once unless it is set.
+func TestCutovers(t *testing.T) {
+	roottest.Need(t, "making and mounting disk images")
+	rounds := 1
+	if text := os.Getenv("OPENMIGRATE_CUTOVERS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("OPENMIGRATE_CUTOVERS is %q: how many", text)
+		}
+		rounds = n
+	}
+	for _, from := range []struct {
+		network  string
+		firmware vm.Firmware
+	}{{ifupdown, vm.BIOS}, {networkd, vm.UEFI}} {
+		t.Run(string(from.firmware), func(t *testing.T) {
+			s := startSource(t, from.network, from.firmware)
+			s.sync()
+			for range rounds {
+				for _, bus := range []string{"virtio-blk", "nvme"} {
+					s.revertCutover(s.cutover(bus))
+				}
+			}
+		})
+	}
 }

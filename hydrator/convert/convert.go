@@ -1,7 +1,7 @@
 // Package convert makes the system on a machine's disks start on another hypervisor.
 //
 // It works offline, on a copy that nobody else uses, never on the volume that replication keeps warm: it mounts what
-// the machine mounts, changes files, and has the machine's own tools build the initramfs. Nothing comes from a network.
+// the machine mounts, changes files, and extends the initramfs or has the machine's own tool build it. Nothing comes from a network.
 //
 //	Detect ── looks only ──► System ── Convert ──► check ─► fstab … network … boot loader ─► initramfs ─► EFI ─► Report
 //	                                                 └─► ErrRefused: nothing was changed

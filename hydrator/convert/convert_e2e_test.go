@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -233,30 +232,18 @@ func stuck(t *testing.T, path string, o vm.Options) {
 func TestMoved(t *testing.T) {
 	roottest.Need(t, "loop devices and mounts")
 	image := source(t)
-	dir := t.TempDir()
 	for _, test := range []struct {
 		network string
-		dracut  bool
 		o       vm.Options
 	}{
-		{network: "ifupdown", o: vm.Options{Bus: vm.VirtioBlk}},
-		{network: "netplan", o: vm.Options{Bus: vm.NVMe}},
-		{network: "networkmanager", o: vm.Options{Bus: vm.VirtioBlk, Firmware: vm.UEFI}},
-		{network: "networkd", dracut: true, o: vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI}},
+		{"ifupdown", vm.Options{Bus: vm.VirtioBlk}},
+		{"netplan", vm.Options{Bus: vm.NVMe}},
+		{"networkmanager", vm.Options{Bus: vm.VirtioBlk, Firmware: vm.UEFI}},
+		{"networkd", vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI}},
 	} {
 		t.Run(test.network, func(t *testing.T) {
-			from, tools := image, files{}
-			first := vm.Image{Path: filepath.Join(dir, "first.img")}
-			switch _, err := os.Stat(first.Path); {
-			case test.dracut:
-				tools = files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}
-			case err == nil:
-				// The initramfs of the first one has the same drivers, and was minutes of work.
-				from, tools = first, files{"/usr/sbin/mkinitramfs": "#!/bin/sh\ncp \"/boot/initrd.img-$3\" \"$2\"\n"}
-			}
-			path := copyOf(t, from)
+			path := copyOf(t, image)
 			change(t, path, func(tr *tree.Tree) {
-				tools.write(t, tr)
 				oneNetwork(test.network).write(t, tr)
 				bound[test.network].write(t, tr)
 			})
@@ -268,32 +255,80 @@ func TestMoved(t *testing.T) {
 			if test.network == "ifupdown" {
 				stuck(t, path, test.o)
 			}
-			convertTo(t, path, target)
+			initramfs(t, convertTo(t, path, target), "extended")
 			if again := convertTo(t, path, target); len(again.Changes) != 0 {
 				t.Errorf("a second conversion changed %+v", again.Changes)
-			}
-			if test.network == "ifupdown" {
-				if err := os.Link(path, first.Path); err != nil {
-					t.Fatal(err)
-				}
 			}
 			starts(t, path, test.o, map[string]string{fixedMAC: fixed, leasedMAC: lease})
 		})
 	}
 }
 
-// A root in LVM is converted without device mapper. The machine's own initramfs is spoilt, so that it is the new one that starts it.
-func TestLVM(t *testing.T) {
-	roottest.Need(t, "loop devices and mounts")
-	path := copyOf(t, vm.Build(t, vm.Recipe{Root: vm.LVM}))
+// initramfs makes sure that the machine's was extended or built.
+func initramfs(t *testing.T, r *Report, action string) {
+	t.Helper()
+	i := slices.IndexFunc(r.Changes, func(c Change) bool { return strings.HasPrefix(c.Path, "/boot/initrd.img-") })
+	if i < 0 || r.Changes[i].Action != action {
+		t.Errorf("the initramfs was not %s", action)
+	}
+}
+
+// spoil leaves no initramfs that could be extended.
+func spoil(t *testing.T, path string) {
+	t.Helper()
 	change(t, path, func(tr *tree.Tree) {
 		for _, name := range tr.Glob("/boot", "initrd.img-*") {
 			files{name: "spoilt"}.write(t, tr)
 		}
 	})
-	inside(t, path, prune)
+}
+
+// The machine's own tool makes an initramfs where the one that it has cannot be extended.
+func TestBuilt(t *testing.T) {
+	roottest.Need(t, "loop devices and mounts")
+	image := source(t)
+	for tool, o := range map[string]vm.Options{"initramfs-tools": {Bus: vm.VirtioBlk}, "dracut": {Bus: vm.NVMe}} {
+		t.Run(tool, func(t *testing.T) {
+			path := copyOf(t, image)
+			change(t, path, func(tr *tree.Tree) {
+				oneNetwork("networkd").write(t, tr)
+				if tool == "dracut" {
+					files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}.write(t, tr)
+				}
+			})
+			spoil(t, path)
+			initramfs(t, convertTo(t, path, Target{Platform: KVM}), "built")
+			starts(t, path, o, map[string]string{leasedMAC: lease})
+		})
+	}
+}
+
+// An initramfs of dracut's is extended, too.
+func TestDracut(t *testing.T) {
+	roottest.Need(t, "loop devices and mounts")
+	path := copyOf(t, source(t))
+	change(t, path, func(tr *tree.Tree) {
+		oneNetwork("networkd").write(t, tr)
+		files{"/usr/sbin/mkinitramfs": "", "/usr/sbin/update-initramfs": ""}.write(t, tr)
+	})
+	inside(t, path, `release=$(ls /lib/modules); dracut --force --no-hostonly --omit-drivers "nvme virtio_blk" "/boot/initrd.img-$release" "$release"`)
+	o := vm.Options{Bus: vm.NVMe, Firmware: vm.UEFI}
+	initramfs(t, convertTo(t, path, Target{Platform: KVM}), "extended")
+	starts(t, path, o, map[string]string{leasedMAC: lease})
+}
+
+// A root in LVM is converted without device mapper.
+func TestLVM(t *testing.T) {
+	roottest.Need(t, "loop devices and mounts")
+	path := copyOf(t, vm.Build(t, vm.Recipe{Root: vm.LVM}))
+	inside(t, path, prune+`
+rm -f /etc/initramfs-tools/conf.d/vm
+echo MODULES=list >/etc/initramfs-tools/conf.d/tuned
+printf '%s\n' virtio_pci virtio_scsi sd_mod ext4 dm_mod >>/etc/initramfs-tools/modules
+update-initramfs -u -k "$(ls /lib/modules)"
+`)
 	hideLoader(t, path)
-	convertTo(t, path, Target{Platform: KVM})
+	initramfs(t, convertTo(t, path, Target{Platform: KVM}), "extended")
 	for _, o := range []vm.Options{{Bus: vm.NVMe, Firmware: vm.UEFI}, {Bus: vm.VirtioBlk}} {
 		starts(t, path, o, map[string]string{leasedMAC: lease})
 	}

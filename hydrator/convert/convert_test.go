@@ -103,7 +103,11 @@ func sum(t *testing.T, path string) string {
 
 // A conversion that is killed at any moment leaves nothing mounted, and can be done again to the same end.
 func TestKilled(t *testing.T) {
-	m := converttest.New(t)
+	t.Run("built", func(t *testing.T) { killed(t, converttest.New(t)) })
+	t.Run("extended", func(t *testing.T) { killed(t, extendable(t, home(), zstandard)) })
+}
+
+func killed(t *testing.T, m *converttest.Machine) {
 	path := m.Disk()
 	original, err := os.ReadFile(path)
 	if err != nil {

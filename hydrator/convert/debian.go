@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
@@ -23,53 +24,68 @@ func (debianInitramfs) configure(e *editor, modules []string) error {
 	if err := e.put("/etc/initramfs-tools/conf.d/zz-openmigrate", []byte(text), 0o644, whyModules); err != nil {
 		return err
 	}
-	if err := convertResume(e); err != nil {
+	why := "the initramfs does not wait for a swap that is not there"
+	if err := e.edit("/etc/initramfs-tools/conf.d/resume", why, e.resume); err != nil {
 		return err
 	}
 	old, err := e.ReadFile("/etc/initramfs-tools/modules")
 	if err != nil {
 		old = nil
 	}
-	have := map[string]bool{}
-	for line := range strings.Lines(string(old)) {
-		have[strings.TrimSpace(line)] = true
-	}
-	add := ""
-	for _, m := range modules {
-		if !have[m] {
-			add += m + "\n"
-		}
-	}
-	if add == "" {
-		return nil
-	}
-	if len(old) > 0 && old[len(old)-1] != '\n' {
-		add = "\n" + add
-	}
-	return e.put("/etc/initramfs-tools/modules", append(old, add...), 0o644, whyModules)
+	return e.put("/etc/initramfs-tools/modules", addLines(old, modules), 0o644, whyModules)
 }
 
 func (debianInitramfs) command(_ *tree.Tree, release, out string) []string {
 	return []string{"/usr/sbin/mkinitramfs", "-o", out, release}
 }
 
-// convertResume keeps the initramfs from waiting for a swap that is not there.
-func convertResume(e *editor) error {
-	const name = "/etc/initramfs-tools/conf.d/resume"
-	return e.edit(name, "the initramfs does not wait for a swap that is not there", func(b []byte) []byte {
-		return lines(b, func(line string) string {
-			value, ok := strings.CutPrefix(strings.TrimSpace(line), "RESUME=")
-			if !ok || value == "none" || value == "auto" || value == "" {
-				return line
-			}
-			arg := e.resumeArg("resume="+value, value)
-			switch arg {
-			case "":
-				return "RESUME=none"
-			case "resume=" + value:
-				return line
-			}
-			return "RESUME=" + strings.TrimPrefix(arg, "resume=")
-		})
+// adapt takes care of the swap and the root that the tool found when it ran at home. Drivers are found by udev.
+func (debianInitramfs) adapt(e *editor, name string, content []byte) ([]byte, error) {
+	if !strings.HasPrefix(name, "conf/conf.d/") {
+		return content, nil
+	}
+	return lines(e.resume(content), func(line string) string {
+		value, ok := strings.CutPrefix(strings.TrimSpace(line), "ROOT=")
+		if !ok || value == "" {
+			return line
+		}
+		return "ROOT=" + strings.TrimPrefix(e.rootArg("root="+value, value), "root=")
+	}), nil
+}
+
+// addLines adds the lines that are missing.
+func addLines(old []byte, add []string) []byte {
+	have := map[string]bool{}
+	for line := range strings.Lines(string(old)) {
+		have[strings.TrimSpace(line)] = true
+	}
+	out := slices.Clone(old)
+	for _, line := range add {
+		if have[line] {
+			continue
+		}
+		if len(out) > 0 && out[len(out)-1] != '\n' {
+			out = append(out, '\n')
+		}
+		out = append(out, line+"\n"...)
+	}
+	return out
+}
+
+// resume keeps the initramfs from waiting for a swap that is not there.
+func (e *editor) resume(b []byte) []byte {
+	return lines(b, func(line string) string {
+		value, ok := strings.CutPrefix(strings.TrimSpace(line), "RESUME=")
+		if !ok || value == "none" || value == "auto" || value == "" {
+			return line
+		}
+		arg := e.resumeArg("resume="+value, value)
+		switch arg {
+		case "":
+			return "RESUME=none"
+		case "resume=" + value:
+			return line
+		}
+		return "RESUME=" + strings.TrimPrefix(arg, "resume=")
 	})
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
@@ -35,4 +36,23 @@ func (dracut) configure(e *editor, modules []string) error {
 func (d dracut) command(t *tree.Tree, release, out string) []string {
 	// That nothing of this machine gets in is in the configuration, which every version reads.
 	return []string{d.program(t), "--force", out, release}
+}
+
+// waits finds the disks that an initramfs made for one machine does not start without (wait_for_dev in dracut-functions.sh).
+var waits = regexp.MustCompile(`-e "?(/dev/[^"\s]+)`)
+
+// adapt puts the kernel arguments right that are in the initramfs itself. One that waits for a disk by a name that the target does not
+// give it has to be built.
+func (dracut) adapt(e *editor, name string, content []byte) ([]byte, error) {
+	switch {
+	case strings.HasPrefix(name, "etc/cmdline.d/"):
+		return lines(content, func(line string) string { return e.cmdline(line, false) }), nil
+	case strings.Contains(name, "/initqueue/finished/"):
+		for _, m := range waits.FindAllSubmatch(content, -1) {
+			if _, how := e.system.find(string(m[1]), ""); how != byID {
+				return nil, mustBuild("it waits for %s", m[1])
+			}
+		}
+	}
+	return content, nil
 }

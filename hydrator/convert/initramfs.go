@@ -32,6 +32,10 @@ type initramfsTool interface {
 
 	// command makes the initramfs of a kernel in the file out.
 	command(t *tree.Tree, release, out string) []string
+
+	// adapt returns what a file in an initramfs, by its name there, has to hold on the target; most stay as they are. The error is
+	// errBuild if that cannot be said.
+	adapt(e *editor, name string, content []byte) ([]byte, error)
 }
 
 // initramfsTools in the order of preference: Debian can have dracut's programs beside its own.
@@ -42,7 +46,7 @@ const (
 	scratch    = "/tmp" // of the fence, in memory
 )
 
-// convertInitramfs builds the initramfs of every kernel again that is not yet as it must be.
+// convertInitramfs brings the drivers into the initramfs of every kernel that is not yet as it must be.
 func convertInitramfs(ctx context.Context, e *editor) error {
 	var tool initramfsTool
 	for _, i := range initramfsTools {
@@ -113,7 +117,8 @@ func (e *editor) built(k Kernel, modules []string) bool {
 	return err == nil && string(have) == string(want)
 }
 
-// build makes an initramfs in memory, checks that the drivers are in it, and only then puts it where the boot loader finds it.
+// build brings the drivers into the initramfs of a kernel: behind what is in it, or else in a new one. It is made in memory, and only when the
+// drivers are in it put where the boot loader finds it.
 func (e *editor) build(ctx context.Context, tool initramfsTool, k Kernel, modules []string) error {
 	if err := e.begin(); err != nil {
 		return err
@@ -122,20 +127,34 @@ func (e *editor) build(ctx context.Context, tool initramfsTool, k Kernel, module
 	if err := e.Remove(out); err != nil {
 		return err
 	}
-	said, err := fence.Run(ctx, fence.Command{Root: e.dir, Args: tool.command(e.Tree, k.Release, out), Timeout: e.options.Timeout,
-		Shared: [2]string{scratch, "/var/tmp"}})
+	action, why := "extended", whyModules
+	x, err := e.extension(k, tool, modules)
+	said := ""
+	switch {
+	case errors.Is(err, errBuild):
+		action, why = "built", whyModules+"; "+err.Error()
+		said, err = fence.Run(ctx, fence.Command{Root: e.dir, Args: tool.command(e.Tree, k.Release, out), Timeout: e.options.Timeout,
+			Shared: [2]string{scratch, "/var/tmp"}})
+	case err == nil && len(x.files) > 0:
+		err = e.append(k.Initramfs, out, x)
+	case err == nil:
+		out = "" // it has all
+	}
 	if err != nil {
 		return err
 	}
-	content, err := e.listInitramfs(ctx, out)
-	if err != nil {
-		return fmt.Errorf("read what %s made: %w", tool.name(), err)
-	}
-	if missing := slices.DeleteFunc(slices.Clone(modules), func(m string) bool { return content[m] }); len(missing) > 0 {
-		return fmt.Errorf("%s left out the modules %s; it said:\n%s", tool.name(), strings.Join(missing, ", "), strings.TrimSpace(said))
-	}
-	if err := e.install(out, k.Initramfs); err != nil {
-		return err
+	if out != "" {
+		a, err := e.readInitramfs(ctx, out)
+		if err != nil {
+			return fmt.Errorf("read what was made: %w", err)
+		}
+		have := a.modules()
+		if missing := slices.DeleteFunc(slices.Clone(modules), func(m string) bool { return have[m] }); len(missing) > 0 {
+			return fmt.Errorf("%s left out the modules %s; it said:\n%s", tool.name(), strings.Join(missing, ", "), strings.TrimSpace(said))
+		}
+		if err := e.install(out, k.Initramfs, action, why); err != nil {
+			return err
+		}
 	}
 	stamp, err := e.stamp(k, modules)
 	if err != nil {
@@ -144,8 +163,20 @@ func (e *editor) build(ctx context.Context, tool initramfsTool, k Kernel, module
 	return e.WriteFile(stampFile(k), stamp, 0o644)
 }
 
+// extension is what the initramfs of a kernel lacks.
+func (e *editor) extension(k Kernel, tool initramfsTool, modules []string) (*extension, error) {
+	a, err := e.parseInitramfs(k.Initramfs)
+	if err != nil {
+		return nil, mustBuild("%w", err)
+	}
+	if _, ok := a.modes["init"]; !ok {
+		return nil, mustBuild("it has no init")
+	}
+	return e.extend(a, tool, k, modules)
+}
+
 // install replaces an initramfs. The old one is kept if there is room.
-func (e *editor) install(from, to string) error {
+func (e *editor) install(from, to, action, why string) error {
 	in, err := e.Open(from)
 	if err != nil {
 		return err
@@ -155,10 +186,9 @@ func (e *editor) install(from, to string) error {
 	if err != nil {
 		return err
 	}
-	kept, action := "", "created"
+	kept := ""
 	switch old, err := e.Stat(to); {
 	case err == nil:
-		action = "built"
 		if free, err := e.Free("/var/lib"); err == nil && free > 8*old.Size() {
 			if kept, err = e.backup(to); err != nil {
 				return err
@@ -186,7 +216,7 @@ func (e *editor) install(from, to string) error {
 	if err != nil {
 		return err
 	}
-	e.report.Changes = append(e.report.Changes, Change{to, action, whyModules, kept})
+	e.report.Changes = append(e.report.Changes, Change{to, action, why, kept})
 	// Debian's tool does not touch an initramfs again that it does not know.
 	known := "/var/lib/initramfs-tools/" + strings.TrimPrefix(base(to), "initrd.img-")
 	if e.Exists(known) {

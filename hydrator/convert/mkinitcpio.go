@@ -55,3 +55,8 @@ func (mkinitcpio) configure(e *editor, modules []string) error {
 func (mkinitcpio) command(_ *tree.Tree, release, out string) []string {
 	return []string{"/usr/bin/mkinitcpio", "-k", release, "-g", out, "-S", "autodetect"}
 }
+
+// adapt has nothing to do: udev loads what the indexes of modules name, and the rest is in the kernel's arguments.
+func (mkinitcpio) adapt(_ *editor, _ string, content []byte) ([]byte, error) {
+	return content, nil
+}

@@ -58,6 +58,20 @@ func New(t testing.TB) *Machine {
 	return s
 }
 
+// Drivers adds the modules themselves and their indexes, so that the machine's initramfs can be extended with them. Its own program then
+// must not be needed, and fails.
+func (s *Machine) Drivers() {
+	dir := "lib/modules/6.1-test/"
+	for _, m := range Modules {
+		s.Files[dir+"kernel/"+m+".ko"] = "module " + m
+	}
+	s.Files[dir+"kernel/virtio_ring.ko"] = "module virtio_ring"
+	s.Files[dir+"modules.dep"] += "kernel/virtio_ring.ko:\n"
+	s.Files[dir+"modules.dep"] = strings.Replace(s.Files[dir+"modules.dep"], "virtio_pci.ko:", "virtio_pci.ko: kernel/virtio_ring.ko", 1)
+	s.Files[dir+"modules.dep.bin"], s.Files[dir+"modules.alias.bin"] = "index of dependencies", "index of aliases"
+	s.Files["usr/sbin/mkinitramfs"] = "#!/bin/sh\nexit 9\n"
+}
+
 // program copies a program of this machine's with what it loads.
 func (s *Machine) program(name string) {
 	s.t.Helper()
