@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ var errLeaseLost = errors.New("job's lease ended")
 
 const (
 	minRenew   = 50 * time.Millisecond
+	tellEvery  = 2 * time.Second  // progress, while there is some
 	endTimeout = 20 * time.Second // to tell the master how a job ended
 )
 
@@ -89,14 +91,15 @@ func (k *keeper) set(p wire.Progress) {
 	}
 }
 
-// keep renews every third of the lease until ctx ends. It gives up when the lease is over by this host's clock.
+// keep renews every third of the lease until ctx ends, and sooner when there is progress to tell. It gives up when the lease is over by this host's clock.
 func (k *keeper) keep(ctx context.Context) error {
 	if k.ttl <= 0 {
 		return fmt.Errorf("%w: it was granted for %s", errLeaseLost, k.ttl)
 	}
 	renewed := time.Now() // by the monotonic clock, which does not jump; see node.confirm for what was granted before
+	var told wire.Progress
 	for {
-		timer := time.NewTimer(max(k.ttl/3, minRenew))
+		timer := time.NewTimer(max(min(k.ttl/3, tellEvery), minRenew))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -108,6 +111,9 @@ func (k *keeper) keep(ctx context.Context) error {
 		k.mu.Lock()
 		p := k.p
 		k.mu.Unlock()
+		if time.Since(renewed) < k.ttl/3 && reflect.DeepEqual(p, told) {
+			continue
+		}
 		callCtx, cancel := context.WithDeadline(ctx, renewed.Add(k.ttl))
 		asked := time.Now() // the master counts from some time after it: an answer that was long on its way must not make the lease longer
 		lease, err := k.c.RenewJob(callCtx, k.job, &p)
@@ -118,7 +124,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		case err == nil && lease.Cancelled:
 			return ErrCancelled
 		case err == nil && lease.TTL > 0:
-			k.ttl, renewed = time.Duration(lease.TTL), asked
+			k.ttl, renewed, told = time.Duration(lease.TTL), asked, p
 		case err == nil:
 			return errLeaseLost
 		case wire.HasCode(err, wire.CodeFenced), wire.HasCode(err, wire.CodeNotFound), wire.HasCode(err, wire.CodeRevoked),

@@ -155,6 +155,9 @@ func (m *Master) openState(ctx context.Context) error {
 	}
 	m.Catalog, err = catalog.New(m.db, m.bucket, m.ring, key, clock.Real{}, &catalog.Options{
 		StagingHosts: []string{m.bucket.host}, StagingCA: m.bucket.ca, Logger: m.log,
+		Moved: func(x catalog.Moved) {
+			m.outbox.Publish(outbox.Event{Kind: x.Kind, ID: x.ID, Project: x.Project, Machine: x.Machine})
+		},
 	})
 	if err != nil {
 		return err
@@ -258,6 +261,9 @@ func (m *Master) openLaunches(ctx context.Context) error {
 	m.Launches, err = launch.New(launch.Deps{
 		Catalog: m.Catalog, DB: m.db, Providers: m.conf.Providers, Broken: m.conf.BrokenProviders, Writers: m.conf.Writers, System: system,
 		URL: m.URL(), CA: m.ca.Certificate().Raw, Clock: clock.Real{}, Log: m.log,
+		Moved: func(launch, project, machine string) {
+			m.outbox.Publish(outbox.Event{Kind: "launch", ID: launch, Project: project, Machine: machine})
+		},
 	})
 	return err
 }

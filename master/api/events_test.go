@@ -11,6 +11,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/ca"
+	"github.com/openmigrate/openmigrate/master/catalog"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -108,6 +109,54 @@ func TestEvents(t *testing.T) {
 }
 
 func first[A, B any](a A, _ B) A { return a }
+
+// TestEventsOfProgress: progress is in no row, and whoever listens hears of it all the same, once for each step.
+func TestEventsOfProgress(t *testing.T) {
+	w := newWorld(t)
+	a := w.env.NewAgent("web")
+	node := w.enrol(ca.KindNode, true)
+	job, err := w.env.Catalog.CreateJob(t.Context(), catalog.JobSpec{Kind: wire.JobVerify, Restpoint: first(a.Replicate(catalogDisk()))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leased, err := node.LeaseJob(t.Context(), &wire.LeaseRequest{Kinds: []string{wire.JobVerify}}); err != nil || leased == nil || leased.ID != job.ID {
+		t.Fatalf("%+v, %v", leased, err)
+	}
+	cycle, err := a.Open("", catalogDisk())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart := func() { time.Sleep(time.Second / 2) } // events of one moment are one
+	apart()
+	events, _ := w.person(accounts.RoleViewer).listen(t, w)
+	for _, done := range []int64{5, 5, 6} {
+		if _, err := w.env.Catalog.RenewSession(t.Context(), a.Machine.ID, cycle.Session.ID, wire.Progress{Total: 10, Done: done}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := node.RenewJob(t.Context(), job.ID, &wire.Progress{Total: 10, Done: 1}); err != nil {
+			t.Fatal(err)
+		}
+		apart()
+	}
+	w.enrolToken(ca.KindNode)
+	heard := map[string]int{}
+	for {
+		e, ok := next(t, events)
+		if !ok {
+			t.Fatal("the stream ended")
+		}
+		if e.Kind == "enrolment-token" {
+			break
+		}
+		if e.ID == cycle.Session.ID && e.Machine != a.Machine.ID {
+			t.Errorf("a session of nobody: %+v", e)
+		}
+		heard[e.ID]++
+	}
+	if heard[cycle.Session.ID] != 2 || heard[job.ID] != 1 {
+		t.Errorf("%d events of the session, want 2; %d of the job, want 1", heard[cycle.Session.ID], heard[job.ID])
+	}
+}
 
 // TestEventsEnd: a stream ends when its token is removed or expires, and when the master stops.
 func TestEventsEnd(t *testing.T) {

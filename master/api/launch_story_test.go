@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,10 +28,16 @@ func TestLaunchFromEndToEnd(t *testing.T) {
 	console := make(chan string, 2) // of the machines to come
 	mem := memprovider.New(&memprovider.Options{Dir: t.TempDir(), Boot: func(providers.Instance) string { return <-console }})
 	var engine *launch.Service
+	var moved atomic.Int64
 	w := newWorldWith(t, func(w *world) Launches {
 		var err error
 		engine, err = launch.New(launch.Deps{Catalog: w.env.Catalog, DB: w.env.DB, Providers: map[string]providers.Provider{"here": mem}, System: "test",
-			URL: w.url, CA: w.ca.Certificate().Raw, Clock: w.env.Clock, Pause: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+			URL: w.url, CA: w.ca.Certificate().Raw, Clock: w.env.Clock, Pause: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+			Moved: func(launch, project, machine string) {
+				if launch != "" && project != "" && machine != "" {
+					moved.Add(1)
+				}
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,6 +71,9 @@ func TestLaunchFromEndToEnd(t *testing.T) {
 	l = follow(t, c, l.ID, wire.LaunchRunning)
 	if len(l.Checks) != 3 || !l.Checks[0].Passed || !l.Checks[1].Passed || l.Instance == "" || l.Took <= 0 && l.Deadline.IsZero() || !json.Valid(l.Conversion) {
 		t.Errorf("it runs as %+v", l)
+	}
+	if moved.Load() == 0 {
+		t.Error("nobody was told that it got on")
 	}
 	if m, err := c.Machine(t.Context(), "web-1"); err != nil || m.Life != wire.LifeTesting || !strings.Contains(m.LifeStep, l.ID) {
 		t.Errorf("life %q, %q, %v", m.Life, m.LifeStep, err)

@@ -93,7 +93,9 @@ func newWorldWith(t *testing.T, engine func(*world) Launches) *world {
 	t.Helper()
 	w := &world{t: t, caDir: t.TempDir(), outbox: outbox.New(1000)}
 	watch := func(db store.Store) store.Store { return outbox.Watch(db, w.told) }
-	w.env = catalogtest.NewOver(t, nil, watch)
+	w.env = catalogtest.NewOver(t, &catalog.Options{Moved: func(x catalog.Moved) {
+		w.outbox.Publish(outbox.Event{Kind: x.Kind, ID: x.ID, Project: x.Project, Machine: x.Machine})
+	}}, watch)
 	w.fleet = catalog.NewFleet(w.env.Catalog)
 	db := watch(w.env.DB)
 	w.env.Clock.Advance(time.Since(w.env.Clock.Now())) // clients judge certificates by the real time

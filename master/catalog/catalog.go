@@ -40,7 +40,13 @@ type Options struct {
 	StagingCA       []byte        // DER of a CA to trust for them
 	Monotonic       Monotonic     // what leases are measured with; the process's monotonic clock
 	Logger          *slog.Logger  // slog.Default()
+
+	// Moved is told when a session or a job got on: progress is in no row, so whoever watches the store does not hear of it. It must not wait.
+	Moved func(Moved)
 }
+
+// Moved is a session or a job that got on.
+type Moved struct{ Kind, ID, Project, Machine string }
 
 func (o *Options) withDefaults() Options {
 	var v Options
@@ -67,6 +73,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if v.Logger == nil {
 		v.Logger = slog.Default()
+	}
+	if v.Moved == nil {
+		v.Moved = func(Moved) {}
 	}
 	return v
 }

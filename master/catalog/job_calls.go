@@ -33,6 +33,7 @@ func (c *Catalog) heldJob(r store.Reader, holder, id string) (Job, error) {
 // RenewJob keeps a job and notes its progress. A job that was cancelled says so.
 func (c *Catalog) RenewJob(ctx context.Context, holder, id string, p wire.Progress) (wire.JobLease, error) {
 	lease := c.jobLease()
+	var moved *Moved
 	err := c.db.View(ctx, func(r store.Reader) error {
 		j, err := getJob(r, id)
 		if err == nil && j.Holder == holder && j.State == JobCancelled {
@@ -49,11 +50,16 @@ func (c *Catalog) RenewJob(ctx context.Context, holder, id string, p wire.Progre
 			return fenced("job %s was not renewed in time", id)
 		}
 		p.Phase, p.Message = cut(p.Phase), cut(p.Message)
-		c.progress.set(id, p)
+		if c.progress.set(id, p) {
+			moved = &Moved{Kind: "job", ID: id, Project: j.Project, Machine: j.Machine}
+		}
 		return nil
 	})
 	if err != nil {
 		return wire.JobLease{}, err
+	}
+	if moved != nil {
+		c.opt.Moved(*moved)
 	}
 	c.seen.set(holder, c.clock.Now())
 	return lease, nil

@@ -113,6 +113,7 @@ func (c *Catalog) endSession(w store.Writer, s *Session, state SessionState, f *
 
 // RenewSession keeps a session alive and notes its progress.
 func (c *Catalog) RenewSession(ctx context.Context, machine, session string, p wire.Progress) (wire.SessionLease, error) {
+	var moved *Moved
 	err := c.db.View(ctx, func(r store.Reader) error {
 		s, err := getSession(r, machine, session)
 		if err != nil {
@@ -128,11 +129,16 @@ func (c *Catalog) RenewSession(ctx context.Context, machine, session string, p w
 			return fenced("session %s was not renewed in time", session)
 		}
 		p.Phase, p.Message = cut(p.Phase), cut(p.Message)
-		c.progress.set(session, p)
+		if c.progress.set(session, p) {
+			moved = &Moved{Kind: "session", ID: session, Project: s.Project, Machine: machine}
+		}
 		return nil
 	})
 	if err != nil {
 		return wire.SessionLease{}, err
+	}
+	if moved != nil {
+		c.opt.Moved(*moved)
 	}
 	c.seen.set(machine, c.clock.Now())
 	return c.sessionLease(), nil

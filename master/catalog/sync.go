@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 
@@ -124,10 +125,13 @@ type progressMap struct {
 
 func newProgressMap() *progressMap { return &progressMap{m: make(map[string]wire.Progress)} }
 
-func (p *progressMap) set(id string, v wire.Progress) {
+// set reports whether it is news.
+func (p *progressMap) set(id string, v wire.Progress) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was, ok := p.m[id]
 	p.m[id] = v
+	return !ok || !reflect.DeepEqual(was, v)
 }
 
 func (p *progressMap) get(id string) (wire.Progress, bool) {

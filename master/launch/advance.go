@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/openmigrate/openmigrate/master/store"
@@ -278,12 +279,16 @@ func (r *row) arrived(now time.Time) {
 // show keeps the progress of the present state in memory.
 func (r *run) show(p *wire.Progress) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	was, had := r.shown[r.row.ID]
 	if p == nil {
 		delete(r.shown, r.row.ID)
-		return
+	} else {
+		r.shown[r.row.ID] = *p
 	}
-	r.shown[r.row.ID] = *p
+	r.mu.Unlock()
+	if p != nil && !(had && reflect.DeepEqual(was, *p)) { // that a state is over is in the row
+		r.Moved(r.row.ID, r.row.Project, r.row.Machine)
+	}
 }
 
 // note says what the present step waits for.

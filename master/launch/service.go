@@ -46,6 +46,8 @@ type Deps struct {
 	Clock   clock.Clock
 	Pause   time.Duration // between two looks at a provider or a job; a second when 0
 	Log     *slog.Logger
+	// Moved is told when a launch got on: progress is in no row, so whoever watches the store does not hear of it. It must not wait.
+	Moved func(launch, project, machine string)
 }
 
 // Limits.
@@ -80,6 +82,9 @@ func New(d Deps) (*Service, error) {
 	}
 	if d.Log == nil {
 		d.Log = slog.Default()
+	}
+	if d.Moved == nil {
+		d.Moved = func(string, string, string) {}
 	}
 	if d.Pause <= 0 {
 		d.Pause = time.Second
