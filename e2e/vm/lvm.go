@@ -32,7 +32,10 @@ blockdev --rereadpt /dev/vdb
 udevadm settle
 pvcreate -q /dev/vdb4
 vgcreate -q vg0 /dev/vdb4
-lvcreate -q -y -l 50%%VG -n root vg0
+lvcreate -q -y -l 20%%VG -n root vg0
+lvcreate -q -y -l 1 -n between vg0
+lvextend -q -l +30%%VG vg0/root
+lvremove -q -y vg0/between
 mkfs.ext4 -q -L root /dev/vg0/root
 mkfs.ext4 -q -U %[1]s -L boot /dev/vdb3
 mkdir -p /run/new

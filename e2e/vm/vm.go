@@ -37,8 +37,8 @@ type Root string
 
 // The roots.
 const (
-	Ext4 Root = "ext4" // a partition, with /boot in it
-	LVM  Root = "lvm"  // vg0/root on ext4, half of the group free for snapshots; /boot is a partition
+	Ext4 Root = "ext4"              // a partition, with /boot in it
+	LVM  Root = "lvm in two pieces" // vg0/root on ext4, as lvextend leaves it, half of the group free for snapshots; /boot is a partition
 )
 
 // Recipe says what a machine's disk holds. Every image starts from BIOS and from UEFI.

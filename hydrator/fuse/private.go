@@ -121,7 +121,14 @@ func (p *Private) Name(number int) string { return p.prefix + Name(number) }
 // ErrBusy: somebody still uses a private mount.
 var ErrBusy = errors.New("private mount is still in use")
 
-// Close lets go of the mount and waits until whoever was given it has, too.
+// Release lets go of the mount and waits, for as long as it takes, until whoever was given it has, too.
+func (p *Private) Release() error {
+	err := p.root.Close()
+	p.server.Wait()
+	return err
+}
+
+// Close is Release with an end: ErrBusy after a minute.
 func (p *Private) Close() error {
 	err := p.root.Close()
 	done := make(chan struct{})

@@ -2,7 +2,7 @@
 //
 // The disks are images or block devices of a machine that is not running, with whatever somebody wrote to them. Tables and
 // LVM's metadata are read in user space: the kernel here may have neither partition parsers nor device mapper. A volume is
-// therefore a range of bytes of one disk, which a loop device shows to a file system.
+// therefore a range of bytes of one disk, or several that are joined, which a loop device shows to a file system.
 package disks
 
 import (
@@ -45,7 +45,9 @@ type Volume struct {
 	PartName string
 	PartType string
 
-	// Trouble says why the range is not the volume: it is scattered, mirrored or thin. Start means nothing then.
+	// Pieces are where the volume lies if that is not one range: Disk is that of the first one then, and Start means nothing.
+	Pieces []Piece
+	// Trouble says why the range is not the volume: it is striped, mirrored or thin. Start means nothing then.
 	Trouble string
 	// Snapshots tells that LVM keeps snapshots of the volume, which writes to it make useless.
 	Snapshots bool

@@ -10,15 +10,24 @@ import (
 
 // attach gives a range of a file or block device a loop device, which goes when nothing has it open any more.
 func attach(path string, start, size int64, readOnly bool) (*os.File, error) {
-	mode, flags := os.O_RDWR, uint32(unix.LO_FLAGS_AUTOCLEAR)
+	mode := os.O_RDWR
 	if readOnly {
-		mode, flags = os.O_RDONLY, flags|unix.LO_FLAGS_READ_ONLY
+		mode = os.O_RDONLY
 	}
 	backing, err := os.OpenFile(path, mode, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer backing.Close()
+	return attachFile(backing, start, size, readOnly)
+}
+
+// attachFile is attach to an open file, which the caller may close.
+func attachFile(backing *os.File, start, size int64, readOnly bool) (*os.File, error) {
+	mode, flags := os.O_RDWR, uint32(unix.LO_FLAGS_AUTOCLEAR)
+	if readOnly {
+		mode, flags = os.O_RDONLY, flags|unix.LO_FLAGS_READ_ONLY
+	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err

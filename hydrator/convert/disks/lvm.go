@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	lvmSector  = 512
-	maxLVs     = 1024
-	maxExtents = 1 << 40 // of a group; no sum of them overflows
+	lvmSector   = 512
+	maxLVs      = 1024
+	maxExtents  = 1 << 40 // of a group; no sum of them overflows
+	maxSegments = 4096
 )
 
 // groups collects the physical volumes of all disks, and what they say of their volume groups.
@@ -62,7 +63,7 @@ func (g *groups) volumes(disks []Disk) ([]Volume, error) {
 			v := g.place(group, s)
 			v.LV, v.Snapshots = name+"/"+lv, origins[lv]
 			if v.Trouble == "" {
-				if err := probe(&v, disks[v.Disk].Path); err != nil {
+				if err := probe(&v, disks); err != nil {
 					return nil, fmt.Errorf("look at %v: %w", v, err)
 				}
 			}
@@ -84,14 +85,17 @@ func snapshotOrigins(lvs *section) map[string]bool {
 	return origins
 }
 
-// place finds the one range of bytes that a logical volume is.
+// place finds the bytes that a logical volume is.
 func (g *groups) place(group, lv *section) Volume {
 	extent := group.number("extent_size") * lvmSector
 	if extent <= 0 || extent > 1<<40 {
 		return Volume{Trouble: "its volume group has no extent size"}
 	}
-	var v Volume
-	for i := int64(1); i <= min(lv.number("segment_count"), 4096); i++ {
+	if lv.number("segment_count") > maxSegments {
+		return Volume{Trouble: "it lies in too many pieces"}
+	}
+	var pieces []Piece
+	for i := int64(1); i <= lv.number("segment_count"); i++ {
 		seg := lv.section(fmt.Sprintf("segment%d", i))
 		stripes := seg.list("stripes")
 		if kind := seg.text("type"); kind != "striped" || seg.number("stripe_count") != 1 || len(stripes) != 2 {
@@ -114,28 +118,43 @@ func (g *groups) place(group, lv *section) Volume {
 			return Volume{Trouble: "its metadata points outside of its disk"}
 		}
 		start := pv.Start + peStart*lvmSector + from*extent
-		switch {
-		case i == 1:
-			v = Volume{Disk: pv.Disk, Start: start, Size: count * extent}
-		case pv.Disk == v.Disk && start == v.Start+v.Size:
-			v.Size += count * extent
-		default:
-			return Volume{Trouble: "it lies in several pieces, and only one piece can be opened without device mapper"}
+		if last := len(pieces) - 1; last >= 0 && pieces[last].Disk == pv.Disk && start == pieces[last].Start+pieces[last].Size {
+			pieces[last].Size += count * extent
+		} else {
+			pieces = append(pieces, Piece{pv.Disk, start, count * extent})
 		}
 	}
-	if v.Size == 0 {
+	switch len(pieces) {
+	case 0:
 		return Volume{Trouble: "it has no segments"}
+	case 1:
+		return Volume{Disk: pieces[0].Disk, Start: pieces[0].Start, Size: pieces[0].Size}
 	}
-	return v
+	return Volume{Disk: pieces[0].Disk, Size: join(nil, pieces).Size(), Pieces: pieces}
 }
 
-func probe(v *Volume, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return errors.Join(ErrNoDisk, err)
+// where is the volume as pieces, of which it may be one.
+func (v Volume) where() []Piece {
+	if v.Pieces != nil {
+		return v.Pieces
 	}
-	defer f.Close()
-	c, err := fsprobe.Probe(io.NewSectionReader(f, v.Start, v.Size), v.Size)
+	return []Piece{{v.Disk, v.Start, v.Size}}
+}
+
+func probe(v *Volume, disks []Disk) error {
+	files := make([]file, len(disks))
+	for _, p := range v.where() {
+		if files[p.Disk] != nil {
+			continue
+		}
+		f, err := os.Open(disks[p.Disk].Path)
+		if err != nil {
+			return errors.Join(ErrNoDisk, err)
+		}
+		defer f.Close()
+		files[p.Disk] = f
+	}
+	c, err := fsprobe.Probe(io.NewSectionReader(join(files, v.where()), 0, v.Size), v.Size)
 	v.Type, v.UUID, v.Label = c.Type, c.UUID, c.Label
 	return err
 }

@@ -2,6 +2,7 @@ package disks
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -34,12 +35,16 @@ func TestPlaces(t *testing.T) {
 		"swap": {Start: data + 512*extent, Size: 128 * extent},
 		"home": {Start: data + 640*extent, Size: 50 * extent}, // two segments that follow each other
 	} {
-		if got := found[name]; got != want {
+		if got := found[name]; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
+	scattered := found["scattered"]
+	if len(scattered.Pieces) < 2 || scattered.Trouble != "" {
+		t.Errorf("scattered: %+v", scattered)
+	}
 	for name, why := range map[string]string{
-		"scattered": "several pieces", "thin": "thin", "striped": "striped over several disks", "mirror": "raid1",
+		"thin": "thin", "striped": "striped over several disks", "mirror": "raid1",
 		"elsewhere": "pv7 is not among", "outside": "outside of its disk",
 	} {
 		if got := found[name].Trouble; !strings.Contains(got, why) {
@@ -73,8 +78,10 @@ func FuzzLVM(f *testing.F) {
 			lvs := g.docs[name].section("logical_volumes")
 			for _, lv := range lvs.order {
 				v := g.place(g.docs[name], lvs.section(lv))
-				if v.Trouble == "" && (v.Start < pv.Start || v.Size <= 0 || v.Start+v.Size > pv.Start+pv.Size) {
-					t.Errorf("%s is at %d with %d bytes", lv, v.Start, v.Size)
+				for _, p := range v.where() {
+					if v.Trouble == "" && (p.Start < pv.Start || p.Size <= 0 || p.Start+p.Size > pv.Start+pv.Size) {
+						t.Errorf("%s is at %d with %d bytes", lv, p.Start, p.Size)
+					}
 				}
 			}
 		}

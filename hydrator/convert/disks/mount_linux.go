@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,8 @@ type Space struct {
 
 	// One device for a volume, however often it is mounted: file systems do not expect another one with the same content.
 	loops map[place]*os.File
+	// Processes that show volumes in pieces to loop devices.
+	joined []*volumeFile
 }
 
 // place is what a loop device shows.
@@ -83,11 +86,12 @@ func (s *Space) Mount(list []Disk, v Volume, at string, options []string, readOn
 	if !v.Mountable() {
 		return fmt.Errorf("mount %v: it is %q: %s", v, v.Type, v.Trouble)
 	}
-	where := place{v.Disk, v.Start, v.Size}
+	first := v.where()[0]
+	where := place{first.Disk, first.Start, v.Size}
 	loop := s.loops[where]
 	if loop == nil {
 		var err error
-		if loop, err = attach(list[v.Disk].Path, v.Start, v.Size, readOnly); err != nil {
+		if loop, err = s.attach(list, v, readOnly); err != nil {
 			return fmt.Errorf("attach loop device to %v: %w", v, err)
 		}
 		s.loops[where] = loop
@@ -119,11 +123,24 @@ func (s *Space) Mount(list []Disk, v Volume, at string, options []string, readOn
 		}
 	}
 	target := filepath.Join(s.dir, at)
-	if err := unix.Mount(loop.Name(), target, fstype, flags, join(data)); err != nil {
+	if err := unix.Mount(loop.Name(), target, fstype, flags, strings.Join(data, ",")); err != nil {
 		return fmt.Errorf("mount %s on %v: %w", fstype, v, err)
 	}
 	s.mounts = append(s.mounts, target)
 	return nil
+}
+
+func (s *Space) attach(list []Disk, v Volume, readOnly bool) (*os.File, error) {
+	if v.Pieces == nil {
+		return attach(list[v.Disk].Path, v.Start, v.Size, readOnly)
+	}
+	shown, err := openJoined(list, v.Pieces, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	s.joined = append(s.joined, shown)
+	loop, err := attachFile(shown.File, 0, v.Size, readOnly)
+	return loop, errors.Join(err, shown.Close())
 }
 
 // MountScratch puts an empty file system in memory, of at most size bytes, at a path below Dir.
@@ -139,14 +156,17 @@ func (s *Space) MountScratch(at string, size int64) error {
 // Unmount takes down all mounts. Others may follow, with another mode, too.
 func (s *Space) Unmount() error { return s.unmount() }
 
-func (s *Space) unmount() error {
+func (s *Space) unmount() (all error) {
 	defer func() {
 		for where, loop := range s.loops {
 			loop.Close() // it goes with the last that has it open
 			delete(s.loops, where)
 		}
+		for _, shown := range s.joined {
+			all = errors.Join(all, shown.wait())
+		}
+		s.joined = nil
 	}()
-	var all error
 	for len(s.mounts) > 0 {
 		last := s.mounts[len(s.mounts)-1]
 		s.mounts = s.mounts[:len(s.mounts)-1]
@@ -169,15 +189,4 @@ func (s *Space) unmountOne(target string) error {
 		<-pause.C
 	}
 	return errors.Join(unix.EBUSY, unix.Unmount(target, unix.MNT_DETACH))
-}
-
-func join(options []string) string {
-	s := ""
-	for i, o := range options {
-		if i > 0 {
-			s += ","
-		}
-		s += o
-	}
-	return s
 }
