@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -244,5 +246,44 @@ func TestRevokedNodeEnds(t *testing.T) {
 	w := hydratortest.NewWorld(t, nil)
 	if err := Run(context.Background(), Options{Client: revoked{w}, DataDir: t.TempDir()}); !wire.HasCode(err, wire.CodeRevoked) {
 		t.Errorf("%v", err)
+	}
+}
+
+// lossy loses the answers to the first hellos.
+type lossy struct {
+	*hydratortest.World
+	mu          sync.Mutex
+	generations []uint64 // guarded by mu
+	heard       chan struct{}
+}
+
+func (l *lossy) Hello(_ context.Context, _ string, h *wire.Hello) (*wire.HelloResponse, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.generations = append(l.generations, h.Generation)
+	if len(l.generations) < 3 {
+		return nil, errors.New("connection reset")
+	}
+	close(l.heard)
+	return &wire.HelloResponse{}, nil
+}
+
+// The master may have heard a hello whose answer was lost: the next one is not the same, which it would take for a copy's.
+func TestEachHelloIsNew(t *testing.T) {
+	l := &lossy{World: hydratortest.NewWorld(t, nil), heard: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	var last uint64
+	ended := make(chan error)
+	go func() {
+		ended <- Run(ctx, Options{Client: l, DataDir: t.TempDir(), Retry: time.Millisecond, Kinds: []string{wire.JobVerify},
+			Hello: func() (*wire.Hello, error) { last++; return &wire.Hello{Generation: last}, nil }})
+	}()
+	<-l.heard
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(l.generations, []uint64{1, 2, 3}) {
+		t.Errorf("generations %v", l.generations)
 	}
 }

@@ -26,8 +26,10 @@ var _ NodeClient = (*wire.Client)(nil)
 
 // Options say what a node is.
 type Options struct {
-	Client    NodeClient
-	Hello     wire.Hello
+	Client NodeClient
+	// Hello makes what the node says first. It is called for every try, and each has a generation of its own: the master may have heard one whose
+	// answer was lost. nil: nothing is said of the process.
+	Hello     func() (*wire.Hello, error)
 	DataDir   string            // volumes lie in its folder volumes
 	MasterKey ed25519.PublicKey // from enrolment; nil: what a job says is believed
 	Kinds     []string          // of jobs; nil: all that this node can do, which is tried at the start
@@ -76,7 +78,14 @@ func Run(ctx context.Context, o Options) error {
 		n.o.Kinds = n.kinds(ctx)
 	}
 	err := n.again(ctx, "say hello", func() error {
-		_, err := o.Client.Hello(ctx, wire.PathNodeHello, &o.Hello)
+		hello := &wire.Hello{}
+		if o.Hello != nil {
+			var err error
+			if hello, err = o.Hello(); err != nil {
+				return err
+			}
+		}
+		_, err := o.Client.Hello(ctx, wire.PathNodeHello, hello)
 		return err
 	})
 	if err != nil {

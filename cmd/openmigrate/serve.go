@@ -324,10 +324,6 @@ func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
 		return err
 	}
 	defer member.Client().Close()
-	generation, err := dir.NextGeneration()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	renewed := make(chan error, 1)
@@ -337,7 +333,10 @@ func runNode(ctx context.Context, a *app, o *nodeOptions) (err error) {
 	}()
 	err = hydrator.Run(ctx, hydrator.Options{
 		Client: member.Client(), DataDir: o.dataDir, MasterKey: member.Identity().MasterKey, Concurrency: max(o.jobs, 1), Providers: folders, Log: log,
-		Hello: wire.Hello{Generation: generation, Fingerprint: fingerprint, Version: version.String()},
+		Hello: func() (*wire.Hello, error) {
+			generation, err := dir.NextGeneration()
+			return &wire.Hello{Generation: generation, Fingerprint: fingerprint, Version: version.String()}, err
+		},
 	})
 	if errors.Is(err, context.Canceled) {
 		err = nil
