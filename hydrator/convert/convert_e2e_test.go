@@ -16,6 +16,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/e2e/vm"
 	"github.com/openmigrate/openmigrate/hydrator/convert/disks"
+	"github.com/openmigrate/openmigrate/hydrator/convert/fence"
 	"github.com/openmigrate/openmigrate/hydrator/convert/tree"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 )
@@ -66,7 +67,7 @@ func change(t *testing.T, path string, fn func(*tree.Tree)) {
 	}
 }
 
-// inside runs a script in a disk's root, on this host's kernel.
+// inside runs a script in a disk's root, fenced as a conversion runs the machine's own programs.
 func inside(t *testing.T, path, script string) {
 	t.Helper()
 	s, err := Detect(t.Context(), []string{path})
@@ -75,12 +76,8 @@ func inside(t *testing.T, path, script string) {
 	}
 	err = disks.Private(t.Context(), func(space *disks.Space) error {
 		return s.withRoot(space, false, func(*tree.Tree) error {
-			cmd := exec.Command("chroot", space.Dir(), "/bin/sh", "-eux")
-			cmd.Stdin = strings.NewReader(script)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w\n%s", err, out)
-			}
-			return nil
+			_, err := fence.Run(t.Context(), fence.Command{Root: space.Dir(), Args: []string{"/bin/sh", "-eux", "-c", script}})
+			return err
 		})
 	})
 	if err != nil {
