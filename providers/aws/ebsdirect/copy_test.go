@@ -186,7 +186,7 @@ func TestChain(t *testing.T) {
 // TestKilled ends a copy before and after the work of each call, with the journal as it was at that moment, and goes on.
 func TestKilled(t *testing.T) {
 	w := hydratortest.NewWorld(t, nil)
-	base := image(2, 5<<20)
+	base := image(2, 4<<20)
 	first, second := replicate(t, w, "r1", base), replicate(t, w, "r2", changed(base, 3, 0))
 	killed := 0
 	for _, done := range []bool{false, true} {
