@@ -11,6 +11,7 @@ import (
 
 	"github.com/openmigrate/openmigrate/hydrator/convert"
 	"github.com/openmigrate/openmigrate/hydrator/volume"
+	"github.com/openmigrate/openmigrate/internal/telemetry"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
@@ -31,7 +32,9 @@ const (
 // hold runs work while it keeps the job's lease with its progress, and tells the master how it ended. Work stops when the
 // lease is lost: two holders of one job must not write.
 func hold(ctx context.Context, c JobClient, job *wire.Job, progress func(wire.Progress),
-	work func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error)) (wire.JobResult, error) {
+	work func(ctx context.Context, show func(wire.Progress)) (wire.JobResult, error)) (_ wire.JobResult, err error) {
+	ctx, end := telemetry.Start(telemetry.Under(ctx, job.Trace), "job "+job.Kind)
+	defer func() { end(&err) }()
 	k := &keeper{c: c, job: job.ID, ttl: time.Duration(job.Lease.TTL), now: make(chan struct{}, 1)}
 	workCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

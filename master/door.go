@@ -8,6 +8,7 @@ import (
 	"net/http/pprof"
 	"strings"
 
+	"github.com/openmigrate/openmigrate/internal/telemetry"
 	"github.com/openmigrate/openmigrate/master/accounts"
 	"github.com/openmigrate/openmigrate/master/audit"
 	"github.com/openmigrate/openmigrate/master/observe"
@@ -31,7 +32,7 @@ func (m *Master) door() (http.Handler, error) {
 		mux.Handle("GET "+pprofPath+path, m.guarded(accounts.RoleAdmin, "debug", h))
 	}
 	if m.conf.OIDC == nil {
-		return m.metrics.Requests(mux), nil
+		return m.measured(mux), nil
 	}
 	conf := *m.conf.OIDC
 	conf.RedirectURL = m.URL() + oidc.CallbackPath
@@ -42,7 +43,12 @@ func (m *Master) door() (http.Handler, error) {
 	h := oidc.NewHandler(p, m.Accounts, m.loggedIn, m.log)
 	mux.Handle(oidc.BeginPath, h)
 	mux.Handle(oidc.CallbackPath, h)
-	return m.metrics.Requests(mux), nil
+	return m.measured(mux), nil
+}
+
+// measured adds metrics and traces.
+func (m *Master) measured(next http.Handler) http.Handler {
+	return telemetry.Handler(m.metrics.Requests(next), func(r *http.Request) string { return observe.Door(r.URL.Path) })
 }
 
 // loggedIn writes a login through a provider into the audit log.

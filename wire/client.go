@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openmigrate/openmigrate/internal/telemetry"
 )
 
 // ErrUnreachable marks requests that got no answer from the master. They may pass when tried again.
@@ -188,6 +190,7 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, hea
 	if c.o.UserAgent != "" {
 		req.Header.Set("User-Agent", c.o.UserAgent)
 	}
+	telemetry.Inject(ctx, req.Header)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.lost(ctx, err)

@@ -290,6 +290,8 @@ type Job struct {
 	StagingHosts []string `json:"staging_hosts"`
 	StagingCA    []byte   `json:"staging_ca,omitempty"`
 	Lease        JobLease `json:"lease"`
+	// Trace is the thing whose trace the work belongs to: a restpoint's or a launch's id. See package telemetry.
+	Trace string `json:"trace,omitempty"`
 }
 
 // JobPack names a pack and its size.

@@ -28,10 +28,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/openmigrate/openmigrate/agent/source"
 	"github.com/openmigrate/openmigrate/agent/state"
 	"github.com/openmigrate/openmigrate/agent/track"
 	"github.com/openmigrate/openmigrate/chunker"
+	"github.com/openmigrate/openmigrate/internal/telemetry"
 	"github.com/openmigrate/openmigrate/staging"
 	"github.com/openmigrate/openmigrate/staging/format"
 	"github.com/openmigrate/openmigrate/wire"
@@ -187,6 +190,9 @@ func Run(ctx context.Context, conf Config) (_ *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open session: %w", err)
 	}
+	ctx, end := telemetry.Since(telemetry.Root(ctx, session.Restpoint), l.last, "restpoint", attribute.Int("openmigrate.disks", len(disks)))
+	defer func() { end(&err) }()
+	l.ctx = ctx
 	l.lap("open")
 	r := &run{conf: &conf, session: session, disks: disks, lost: map[chunker.ID]bool{}, started: time.Now(), laps: l,
 		frozen: Frozen{Consistency: format.Fuzzy}}
@@ -451,6 +457,8 @@ func (r *run) list(ctx context.Context, seal func(*state.Recorder, *state.BaseIn
 	}
 	r.laps.lap("commit")
 	out.Committed = *done
+	telemetry.Note(r.laps.ctx, attribute.String("openmigrate.consistency", string(out.Consistency)), attribute.Int64("openmigrate.bytes.sent", stats.Sent),
+		attribute.Int64("openmigrate.bytes.stored", stats.Stored), attribute.Int("openmigrate.passes", out.Passes), attribute.Int64("openmigrate.frozen.us", out.Frozen.Microseconds()))
 	return out, nil
 }
 
@@ -483,6 +491,7 @@ func (r *run) keep() {
 
 // laps notes what a cycle spends its time on, for those who look for it.
 type laps struct {
+	ctx  context.Context // of the cycle's span
 	last time.Time
 	list []any // of slog: names and durations
 }
@@ -491,6 +500,7 @@ type laps struct {
 func (l *laps) lap(name string) {
 	now := time.Now()
 	l.list = append(l.list, name, now.Sub(l.last).Round(time.Millisecond))
+	telemetry.Record(l.ctx, name, l.last, now)
 	l.last = now
 }
 

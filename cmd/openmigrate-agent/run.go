@@ -14,6 +14,8 @@ import (
 	"github.com/openmigrate/openmigrate/internal/cli"
 	"github.com/openmigrate/openmigrate/internal/progress"
 	"github.com/openmigrate/openmigrate/internal/secretscan"
+	"github.com/openmigrate/openmigrate/internal/telemetry/otlp"
+	"github.com/openmigrate/openmigrate/internal/version"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -34,6 +36,11 @@ Without --disk every whole disk of the host is replicated, which needs root.`,
 			}
 			o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: secretscan.Attr}))
 			show(&o)
+			stop, err := otlp.Start(c.Context(), "openmigrate-agent", version.String(), o.Log)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			return agent.Run(c.Context(), o)
 		}}
 	f := c.Flags()

@@ -18,6 +18,7 @@ import (
 	"github.com/openmigrate/openmigrate/internal/durable"
 	"github.com/openmigrate/openmigrate/internal/enrol"
 	"github.com/openmigrate/openmigrate/internal/statedir"
+	"github.com/openmigrate/openmigrate/internal/telemetry/otlp"
 	"github.com/openmigrate/openmigrate/internal/version"
 	ctl "github.com/openmigrate/openmigrate/master"
 	"github.com/openmigrate/openmigrate/master/accounts"
@@ -132,6 +133,11 @@ To serve other machines, say where to listen and under which name they reach it:
 // serve runs a master, and with dev a hydrator beside it, until ctx ends.
 func serve(ctx context.Context, a *app, o *serveOptions, dev bool) (err error) {
 	log := a.logger()
+	stop, err := otlp.Start(ctx, "openmigrate", version.String(), log)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	conf, err := o.config(log)
 	if err != nil {
 		return err
@@ -286,6 +292,11 @@ func newHydrator(a *app) *cobra.Command {
 			if o.dataDir == "" {
 				return cli.Usagef("--data-dir D is needed: where the node's identity and volumes live")
 			}
+			stop, err := otlp.Start(c.Context(), "openmigrate-hydrator", version.String(), a.logger())
+			if err != nil {
+				return err
+			}
+			defer stop()
 			return runNode(c.Context(), a, o)
 		}}
 	f := c.Flags()

@@ -112,7 +112,7 @@ func (c *Catalog) cleanSome(w store.Writer, session string) (more, queued bool, 
 		if len(prove) == 0 {
 			return nil
 		}
-		j := Job{Kind: wire.JobProve, Project: s.Project, Machine: s.Machine, Packs: prove}
+		j := Job{Kind: wire.JobProve, Project: s.Project, Machine: s.Machine, Packs: prove, Trace: s.Restpoint}
 		prove, queued = nil, true
 		return c.queueJob(w, &j)
 	}

@@ -51,6 +51,7 @@ type JobSpec struct {
 	Overwrite  bool
 	Background bool   // nobody waits for it: everything else but proofs is leased first
 	Node       string // the only one that may lease it; empty: any
+	Trace      string // of a launch: its id; empty: the work belongs to the restpoint's
 }
 
 // Job is work for a node, or for a person's tool.
@@ -81,6 +82,7 @@ type Job struct {
 	Progress   *wire.Progress   `json:"progress,omitempty"`
 	Result     *wire.JobResult  `json:"result,omitempty"`
 	Failure    *wire.Failure    `json:"failure,omitempty"`
+	Trace      string           `json:"trace,omitempty"` // id of the launch, or of the restpoint whose packs it proves first; "": the restpoint that it is about
 }
 
 var jobs = table[Job]{"jobs"}
@@ -107,7 +109,7 @@ func (c *Catalog) CreateJob(ctx context.Context, spec JobSpec) (Job, error) {
 		made = true
 		j = Job{
 			ID: spec.ID, Kind: spec.Kind, Disk: spec.Disk, Target: spec.Target, Volumes: spec.Volumes, Convert: spec.Convert,
-			Provider: spec.Provider, Background: spec.Background, Overwrite: spec.Overwrite, Node: spec.Node,
+			Provider: spec.Provider, Background: spec.Background, Overwrite: spec.Overwrite, Node: spec.Node, Trace: spec.Trace,
 		}
 		if spec.Kind == wire.JobConvert {
 			m, err := getMachine(w, spec.Machine)

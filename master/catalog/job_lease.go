@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -148,6 +149,7 @@ func (c *Catalog) wireJob(ctx context.Context, j *Job) (*wire.Job, error) {
 	out := &wire.Job{
 		ID: j.ID, Kind: j.Kind, Project: j.Project, Keys: keys.MarshalBinary(), Disk: j.Disk, Packs: j.Packs,
 		Target: j.Target, Volumes: j.Volumes, Convert: j.Convert, Provider: j.Provider, Overwrite: j.Overwrite, StagingHosts: c.opt.StagingHosts, StagingCA: c.opt.StagingCA, Lease: c.jobLease(),
+		Trace: cmp.Or(j.Trace, j.Restpoint),
 	}
 	if j.Restpoint == "" {
 		return out, nil

@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/openmigrate/openmigrate/internal/telemetry"
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/wire"
@@ -221,7 +224,11 @@ func (r *run) save(ctx context.Context, fn func(*row)) error {
 // enter moves the launch to another state, with what belongs to that.
 func (r *run) enter(ctx context.Context, state string, fn func(*row)) error {
 	now := r.Clock.Now()
+	var left wire.LaunchStep
 	l, err := r.change(ctx, r.row.ID, func(w store.Writer, l *row) error {
+		if len(l.Steps) > 0 {
+			left = *l.step()
+		}
 		if fn != nil {
 			fn(l)
 		}
@@ -239,11 +246,22 @@ func (r *run) enter(ctx context.Context, state string, fn func(*row)) error {
 	}
 	r.row = l
 	r.show(nil)
+	l.trace(ctx, &left, now)
 	r.Log.Info("launch", "launch", l.ID, "machine", l.MachineName, "kind", l.Kind, "state", l.State)
 	if l.over() {
 		return r.retire(ctx)
 	}
 	return nil
+}
+
+// trace records the state that a launch has left, and in the end the launch, which is the root of its trace.
+func (r *row) trace(ctx context.Context, left *wire.LaunchStep, now time.Time) {
+	if left.Name != "" {
+		telemetry.Record(telemetry.Under(ctx, r.ID), "launch "+left.Name, left.Started, now)
+	}
+	if r.over() {
+		telemetry.Record(telemetry.Root(ctx, r.ID), "launch", r.Created, now, attribute.String("openmigrate.launch.kind", r.Kind), attribute.String("openmigrate.launch.state", r.State))
+	}
 }
 
 // begin is the row's part of entering a state.
@@ -286,7 +304,7 @@ func (r *run) show(p *wire.Progress) {
 		r.shown[r.row.ID] = *p
 	}
 	r.mu.Unlock()
-	if p != nil && !(had && reflect.DeepEqual(was, *p)) { // that a state is over is in the row
+	if p != nil && (!had || !reflect.DeepEqual(was, *p)) { // that a state is over is in the row
 		r.Moved(r.row.ID, r.row.Project, r.row.Machine)
 	}
 }

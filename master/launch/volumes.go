@@ -141,6 +141,7 @@ const waitForNode = 30 * time.Minute
 
 // job makes sure that a job was asked for, and reports whether it is done. An error says what became of it otherwise.
 func (r *run) job(ctx context.Context, spec catalog.JobSpec, doing string) (catalog.Job, bool, error) {
+	spec.Trace = r.row.ID
 	j, err := r.Catalog.CreateJob(ctx, spec)
 	if err != nil {
 		return j, false, fmt.Errorf("%s: %w", doing, err)

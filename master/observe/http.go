@@ -13,14 +13,14 @@ func (m *Metrics) Requests(next http.Handler) http.Handler {
 		begin := time.Now()
 		s := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		defer func() {
-			m.http.WithLabelValues(door(r.URL.Path), strconv.Itoa(s.code/100)+"xx").Observe(time.Since(begin).Seconds())
+			m.http.WithLabelValues(Door(r.URL.Path), strconv.Itoa(s.code/100)+"xx").Observe(time.Since(begin).Seconds())
 		}()
 		next.ServeHTTP(s, r)
 	})
 }
 
-// door keeps the label's values few, whatever paths are asked for.
-func door(path string) string {
+// Door says by few words which part of the API a path belongs to, whatever paths are asked for.
+func Door(path string) string {
 	for _, prefix := range []string{"/agent/", "/node/", "/jobs/", "/api/", "/login/"} {
 		if strings.HasPrefix(path, prefix) {
 			return strings.Trim(prefix, "/")

@@ -184,7 +184,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 	for i := range 1000 {
 		m.ended(&catalog.Session{Project: fmt.Sprint("q", i), State: catalog.SessionDone})
-		door(fmt.Sprint("/", i))
+		Door(fmt.Sprint("/", i))
 	}
 	if n := strings.Count(scrape(t, m), "openmigrate_replication_sessions_total{"); n != 1 {
 		t.Errorf("%d projects have counts of their own", n)
