@@ -31,7 +31,8 @@ const unneeded = "/usr/share/doc /usr/share/locale /usr/share/man /usr/share/i18
 func replicate(t *testing.T, recipe Recipe) {
 	l := lab.NewWith(t, lab.Options{Name: HostAddr})
 	master, staging := lab.Port(t, l.Addr), lab.Port(t, stagingAddr(t, l))
-	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}})
+	// On a busy host a second emulated processor may lose its timer and hang the kernel.
+	m := Start(t, Build(t, recipe), Options{HostPorts: []int{master, staging}, CPUs: 1})
 	t.Logf("boot: %.0f s", m.WaitBoot().Seconds())
 	ctx := limit(t)
 	if recipe.Root == LVM {
@@ -79,7 +80,7 @@ systemd-run --quiet --unit=writer sh -c 'n=0; while :; do n=$((n+1)); echo $n >>
 	if recipe.Root != LVM {
 		checkRoot(t, fmt.Sprintf("%s?offset=%d", copied, rootStart*mib))
 	}
-	target := Start(t, Image{copied}, Options{})
+	target := Start(t, Image{copied}, Options{CPUs: 1})
 	t.Logf("copy boots in %.0f s", target.WaitBoot().Seconds())
 	if err := target.WaitConsole(limit(t), "login:"); err != nil {
 		t.Error(err)
