@@ -27,6 +27,7 @@ type bucket struct {
 	staging.Store
 	staging.Signer
 	host   string // host:port that agents may talk to
+	own    string // host:port that this process reaches it under
 	ca     []byte // DER; nil: the system's authorities are enough
 	s3     *s3store.Store
 	signs  *s3store.Store // for the address under which others reach it; talks to nobody
@@ -120,16 +121,23 @@ func (b *bucket) probe(ctx context.Context, log *slog.Logger) error {
 		log.Warn("staging does not enforce all that it should: an agent that was taken over could write over its own packs",
 			"conditional_put", can.IfAbsent, "signed_checksum", can.SignedChecksum, "signed_size", can.SignedSize)
 	}
-	signed, err := b.signs.SignGet(ctx, "probe", time.Minute)
-	if err != nil {
+	if b.host, err = signedHost(ctx, b.signs); err != nil {
 		return err
+	}
+	b.own, err = signedHost(ctx, b.s3)
+	return err
+}
+
+func signedHost(ctx context.Context, s *s3store.Store) (string, error) {
+	signed, err := s.SignGet(ctx, "probe", time.Minute)
+	if err != nil {
+		return "", err
 	}
 	u, err := url.Parse(signed.URL)
 	if err != nil {
-		return errors.New("staging signs URLs that cannot be parsed")
+		return "", errors.New("staging signs URLs that cannot be parsed")
 	}
-	b.host = u.Host
-	return nil
+	return u.Host, nil
 }
 
 func (b *bucket) startBuiltin(ctx context.Context, conf Config, authority *ca.CA) (s3store.Options, error) {

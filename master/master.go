@@ -60,6 +60,8 @@ type Config struct {
 	Writers         map[string]string // see launch.Deps
 	WebhookNetworks []netip.Prefix    // private networks that webhooks may reach
 	OIDC            *oidc.Config      // how people log in through a provider; nil: they do not. Its RedirectURL is the master's to say
+	// Files makes what reads files of restpoints, with jobs of the master's own; nil: nobody does.
+	Files func(*Jobs) Files
 	// Dashboard: see api.Deps.
 	Dashboard func(other http.Handler) (http.Handler, error)
 	Log       *slog.Logger
@@ -91,6 +93,7 @@ type Master struct {
 	metrics    *observe.Metrics
 	fleet      atomic.Pointer[catalog.Fleet]
 	handler    *api.Handler
+	files      Files // nil: there are none
 	listener   net.Listener
 	names      []string
 	server     *http.Server
@@ -228,11 +231,15 @@ func (m *Master) listen(ctx context.Context) error {
 	if err := m.openLaunches(ctx); err != nil {
 		return err
 	}
-	m.handler, err = api.NewHandler(api.Deps{
+	deps := api.Deps{
 		Catalog: m.Catalog, Fleet: m.fleet.Load(), Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
 		Dashboard: m.conf.Dashboard, URL: m.URL(), Version: version.String(), Log: m.log,
-	})
-	if err != nil {
+	}
+	if m.conf.Files != nil {
+		m.files = m.conf.Files(&Jobs{m.Catalog, m.bucket})
+		deps.Files = m.files
+	}
+	if m.handler, err = api.NewHandler(deps); err != nil {
 		return err
 	}
 	m.metrics.Start(observe.Deps{
@@ -370,6 +377,9 @@ func (m *Master) Close() {
 	}
 	if m.handler != nil {
 		m.handler.Close()
+	}
+	if m.files != nil {
+		m.files.Close()
 	}
 	if m.outbox != nil {
 		m.outbox.Close()

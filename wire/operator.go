@@ -150,11 +150,28 @@ type SessionInfo struct {
 	Failure   *Failure  `json:"failure,omitempty"`
 }
 
+// Types of files.
+const (
+	FileRegular = "file"
+	FileFolder  = "folder"
+	FileLink    = "link"
+	FileOther   = "other"
+)
+
+// FilePlace is where a file or folder is.
+type FilePlace struct {
+	Restpoint string // its id
+	Disk      int    // number, from 0
+	Partition int    // number, from 1; 0: the only one with a file system, or the whole disk
+	Path      string // any bytes
+}
+
 // FileInfo is a file on a disk of a restpoint. Names are the source's: whoever shows them takes care.
 type FileInfo struct {
-	Name     string    `json:"name"`
-	Type     string    `json:"type"` // file, folder, link, other
-	Mode     string    `json:"mode"` // as ls shows it
+	Name     string    `json:"name"`              // with U+FFFD where it is not UTF-8
+	Encoded  string    `json:"encoded,omitempty"` // the name percent-encoded, as it goes into path in a URL; only if it is not UTF-8
+	Type     string    `json:"type"`              // file, folder, link, other
+	Mode     string    `json:"mode"`              // as ls shows it
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
 	UID      uint32    `json:"uid"`

@@ -26,6 +26,7 @@ import (
 	"github.com/openmigrate/openmigrate/master/catalog"
 
 	"github.com/openmigrate/openmigrate/hydrator"
+	"github.com/openmigrate/openmigrate/hydrator/browser"
 	"github.com/openmigrate/openmigrate/staging/s3store"
 	"github.com/openmigrate/openmigrate/web"
 	"github.com/openmigrate/openmigrate/wire"
@@ -80,7 +81,8 @@ func (o *serveOptions) config(log *slog.Logger) (ctl.Config, error) {
 		return ctl.Config{}, err
 	}
 	return ctl.Config{WebhookNetworks: networks, OIDC: provider, DataDir: o.dataDir, Listen: o.listen, Names: o.names, Staging: o.staging, StagingListen: o.stagingListen, RecoveryKey: o.recoveryKey,
-		ServeStaging: []string{"serve-staging"}, Dashboard: web.Handler, Log: log}, nil
+		ServeStaging: []string{"serve-staging"}, Dashboard: web.Handler, Log: log,
+		Files: func(jobs *ctl.Jobs) ctl.Files { return browser.New(jobs, &browser.Options{Log: log}) }}, nil
 }
 
 // parseNetworks reads networks, or single addresses.

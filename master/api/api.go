@@ -73,6 +73,7 @@ type server struct {
 	runs               runs
 	keys               keeper
 	streams            *streams
+	reading            *streams      // of files on restpoints
 	stopping           chan struct{} // closed when the master stops
 	document           []byte
 
@@ -133,7 +134,7 @@ func TLSConfig(authority *ca.CA, names []string) *tls.Config {
 
 func newServer(d Deps) *server {
 	s := &server{Deps: d, enrolling: newAddresses(enrolRate, enrolBurst, maxAddresses), calling: newAddresses(enrolRate, enrolBurst, maxAddresses),
-		streams: newStreams(), stopping: make(chan struct{})}
+		streams: newStreams(), reading: newReading(), stopping: make(chan struct{})}
 	s.runs.tell = func(kind, id, project string) {
 		if s.Events != nil {
 			s.Events.Publish(outbox.Event{Kind: kind, ID: id, Project: project})

@@ -144,22 +144,25 @@ func writeEvent(out *strings.Builder, e wire.ChangeEvent) {
 	fmt.Fprintf(out, "id: %d\nevent: %s\ndata: %s\n\n", e.Sequence, e.Kind, b)
 }
 
-// streams bounds how many listen at once.
+// streams bounds how many requests that take long are under way at once.
 type streams struct {
+	max, each int // of all, and of one owner
+	what      string
+
 	mu    sync.Mutex
 	all   int            // guarded by mu
 	owner map[string]int // guarded by mu
 }
 
 func newStreams() *streams {
-	return &streams{owner: map[string]int{}}
+	return &streams{max: maxStreams, each: maxOwnerOpen, what: "event streams are open", owner: map[string]int{}}
 }
 
 func (s *streams) enter(owner string) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all >= maxStreams || s.owner[owner] >= maxOwnerOpen {
-		return nil, wire.NewProblem(http.StatusTooManyRequests, wire.CodeBusy, "too many event streams are open").WithNext("close one: one is enough for a page, or a script")
+	if s.all >= s.max || s.owner[owner] >= s.each {
+		return nil, wire.NewProblem(http.StatusTooManyRequests, wire.CodeBusy, "too many %s", s.what).WithNext(fmt.Sprintf("end one: a caller may have %d", s.each))
 	}
 	s.all++
 	s.owner[owner]++

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strings"
 
@@ -184,76 +183,4 @@ func (s *server) unpin(ctx context.Context, in *restpointChange) (*struct{}, err
 
 func (s *server) removeRestpoint(ctx context.Context, in *restpointChange) (*struct{}, error) {
 	return s.changeRestpoint(ctx, in, func(id string) error { return s.Catalog.RemoveRestpoint(ctx, id) })
-}
-
-// Files reads files on disks of restpoints, without restoring them.
-type Files interface {
-	// List calls fn with what is in a folder, or with the one file that path names. partition 0: the disk's only one, or none.
-	List(ctx context.Context, r *catalog.Restpoint, disk, partition int, path string, fn func(wire.FileInfo) error) error
-	// Open returns a regular file's content and size.
-	Open(ctx context.Context, r *catalog.Restpoint, disk, partition int, path string) (content io.ReadCloser, size int64, err error)
-}
-
-type FileIn struct {
-	RestpointRef
-	Disk      int    `path:"disk" minimum:"0" maximum:"127" doc:"Number of the disk in the restpoint, from 0."`
-	Partition int    `query:"partition" minimum:"0" maximum:"256" doc:"Number of the partition, from 1; 0: the only one, or the whole disk."`
-	Path      string `query:"path" default:"/" maxLength:"4096" doc:"Path on that file system."`
-}
-
-type listFilesIn struct {
-	FileIn
-	PageParams
-}
-
-// onDisk finds what files are asked of.
-func (s *server) onDisk(ctx context.Context, in *FileIn) (catalog.Restpoint, error) {
-	r, err := s.restpoint(ctx, in.Restpoint)
-	switch {
-	case err != nil:
-		return r, err
-	case in.Disk >= len(r.Disks):
-		return r, wire.NewProblem(http.StatusNotFound, wire.CodeNotFound, "restpoint %s has no disk %d, it has %d, from 0", r.ID, in.Disk, len(r.Disks))
-	case s.Files == nil:
-		return r, wire.NewProblem(http.StatusNotImplemented, wire.CodeUnsupported, "this master reads no files of restpoints").
-			WithNext("openmigrate restpoints files " + r.ID + " reads them on the machine that it runs on")
-	}
-	return r, nil
-}
-
-func (s *server) listFiles(ctx context.Context, in *listFilesIn) (*pageOut[wire.FileInfo], error) {
-	r, err := s.onDisk(ctx, &in.FileIn)
-	if err != nil {
-		return nil, err
-	}
-	var out []wire.FileInfo
-	err = s.Files.List(ctx, &r, in.Disk, in.Partition, in.Path, func(f wire.FileInfo) error {
-		if len(out) >= maxFolder {
-			return wire.NewProblem(http.StatusUnprocessableEntity, wire.CodeTooLarge, "the folder has more than %d entries", maxFolder).
-				WithNext("openmigrate restpoints files, or restpoints mount")
-		}
-		out = append(out, f)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return listed(out, &in.PageParams, "name", func(f *wire.FileInfo) sortKey { return sortKey{Text: f.Name} })
-}
-
-// maxFolder is how many entries of a folder are listed.
-const maxFolder = 100_000
-
-func (s *server) downloadFile(ctx context.Context, in *FileIn) (*huma.StreamResponse, error) {
-	r, err := s.onDisk(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	content, size, err := s.Files.Open(ctx, &r, in.Disk, in.Partition, in.Path)
-	if err != nil {
-		return nil, err
-	}
-	name := in.Path[strings.LastIndexByte(in.Path, '/')+1:]
-	s.changed(ctx, "restpoint", r.ID, r.Machine, nil, map[string]any{"downloaded": in.Path, "disk": in.Disk, "size": size})
-	return guestStream("application/octet-stream", name, size, content), nil
 }
