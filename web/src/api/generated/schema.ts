@@ -1819,6 +1819,8 @@ export interface components {
         };
         /** @description FileInfo is a file on a disk of a restpoint. Names are the source's: whoever shows them takes care. */
         FileInfo: {
+            /** @description the name percent-encoded, as it goes into path in a URL; only if it is not UTF-8 */
+            encoded?: string;
             /** Format: int32 */
             gid: number;
             /** @description where a symbolic link points to */
@@ -1827,6 +1829,7 @@ export interface components {
             mode: string;
             /** Format: date-time */
             modified: string;
+            /** @description with U+FFFD where it is not UTF-8 */
             name: string;
             /** Format: int64 */
             size: number;
@@ -5331,7 +5334,7 @@ export interface operations {
             query?: {
                 /** @description Number of the partition, from 1; 0: the only one, or the whole disk. */
                 partition?: number;
-                /** @description Path on that file system. */
+                /** @description Path on that file system. It may hold any percent-encoded bytes. */
                 path?: string;
             };
             header?: never;
@@ -5373,7 +5376,7 @@ export interface operations {
                 limit?: number;
                 /** @description Number of the partition, from 1; 0: the only one, or the whole disk. */
                 partition?: number;
-                /** @description Path on that file system. */
+                /** @description Path on that file system. It may hold any percent-encoded bytes. */
                 path?: string;
             };
             header?: never;
