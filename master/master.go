@@ -243,7 +243,7 @@ func (m *Master) listen(ctx context.Context) error {
 		return err
 	}
 	m.metrics.Start(observe.Deps{
-		Catalog: m.Catalog, Nodes: m.Identity, Launches: m.Launches, Webhooks: m.Webhooks, Store: m.db, Version: version.String(), Log: m.log, Emit: m.emit,
+		Catalog: fleetCatalog{m.Catalog, m.fleet.Load()}, Nodes: m.Identity, Launches: m.Launches, Webhooks: m.Webhooks, Store: m.db, Version: version.String(), Log: m.log, Emit: m.emit,
 		Certificates: map[string]func() (*tls.Certificate, error){
 			"server": func() (*tls.Certificate, error) { return m.ca.Server(m.names...) },
 			"ca":     func() (*tls.Certificate, error) { return &tls.Certificate{Leaf: m.ca.Certificate()}, nil },
@@ -310,6 +310,11 @@ func (m *Master) Run(ctx context.Context) error {
 	loops, stop := context.WithCancel(ctx)
 	var ticked sync.WaitGroup
 	ticked.Go(func() { m.tick(loops) })
+	ticked.Go(func() {
+		if err := m.fleet.Load().Load(loops); err != nil && loops.Err() == nil {
+			m.log.Warn("lists of machines will take longer at first", "error", err)
+		}
+	})
 	ticked.Go(func() { m.Webhooks.Run(loops) })
 	ticked.Go(func() { m.metrics.Run(loops) })
 	ticked.Go(func() {
@@ -392,6 +397,17 @@ func (m *Master) Close() {
 			m.log.Error("close store", "error", err)
 		}
 	}
+}
+
+// fleetCatalog is the catalog for who looks at all machines again and again, and needs neither inventories nor events.
+type fleetCatalog struct {
+	*catalog.Catalog
+	fleet *catalog.Fleet
+}
+
+// Machines returns a project's machines as lists show them.
+func (c fleetCatalog) Machines(ctx context.Context, project string) ([]catalog.Machine, error) {
+	return c.fleet.Machines(ctx, project)
 }
 
 // enroller makes machines for identity.

@@ -12,7 +12,7 @@ import (
 // for a change, at most so long, and reports whether there was one; without one a is nil.
 func (c *Catalog) Assignment(ctx context.Context, id string, version uint64, wait time.Duration) (a *wire.Assignment, changed bool, err error) {
 	var m Machine
-	changed, err = c.news.poll(ctx, wait, func() (bool, error) {
+	changed, err = c.news.poll(ctx, id, wait, func() (bool, error) {
 		err := c.db.View(ctx, func(r store.Reader) (err error) {
 			m, err = getMachine(r, id)
 			return err

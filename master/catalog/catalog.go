@@ -95,7 +95,7 @@ type Catalog struct {
 	progress *progressMap
 	seen     *seenMap
 	commits  keyedMutex // by session: one commit at a time
-	news     *signal    // an assignment changed
+	news     *signals   // a machine's assignment changed
 	work     *signal    // a job was queued
 	ended    *signal    // a job ended
 }
@@ -112,7 +112,7 @@ func New(db store.Store, bucket Bucket, keys KeyRing, masterKey ed25519.PrivateK
 		sessions: newLeases(opt.Monotonic, opt.SessionTTL),
 		jobs:     newLeases(opt.Monotonic, opt.JobTTL),
 		progress: newProgressMap(), seen: newSeenMap(),
-		news: newSignal(), work: newSignal(), ended: newSignal(),
+		news: newSignals(), work: newSignal(), ended: newSignal(),
 	}
 	if err := db.Update(context.Background(), c.prepare); err != nil {
 		return nil, fmt.Errorf("prepare catalog: %w", err)

@@ -37,7 +37,7 @@ func (c *Catalog) finishCommit(ctx context.Context, session string) error {
 	}
 	c.sessions.drop(session)
 	c.progress.drop(session)
-	c.news.fire()
+	c.news.fire(s.Machine)
 	return nil
 }
 

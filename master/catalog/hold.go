@@ -46,7 +46,7 @@ func (c *Catalog) SetHold(ctx context.Context, id string, h *wire.Hold) error {
 		return nil
 	})
 	if err == nil && changed {
-		c.news.fire()
+		c.news.fire(id)
 	}
 	return err
 }

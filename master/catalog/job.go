@@ -141,31 +141,20 @@ func (c *Catalog) CreateJob(ctx context.Context, spec JobSpec) (Job, error) {
 // queueJob fills in a new job's id and stores it. Packs to prove join a job of the same machine that nobody has begun, so that a machine
 // with a restpoint every second does not fill the queue while no node runs.
 func (c *Catalog) queueJob(w store.Writer, j *Job) error {
-	active := 0
-	var join *Job
-	err := w.Scan(tableQueue, nil, nil, func(_, id []byte) error {
-		active++
-		if j.Kind != wire.JobProve || join != nil {
-			return nil
+	if j.Kind == wire.JobProve {
+		if joined, err := joinProof(w, j); joined || err != nil {
+			return err
 		}
-		q, err := jobs.get(w, id)
-		if err == nil && q.Kind == wire.JobProve && q.State == JobQueued && q.Attempts == 0 && q.Project == j.Project && q.Machine == j.Machine &&
-			len(q.Packs)+len(j.Packs) <= proveBatch {
-			join = &q
+	} else {
+		active := 0
+		if err := w.Scan(tableQueue, nil, nil, func(_, _ []byte) error { active++; return nil }); err != nil {
+			return err
 		}
-		return err
-	})
-	if err != nil {
-		return err
+		if active >= maxActiveJobs {
+			return wire.NewProblem(429, wire.CodeFull, "%d jobs are queued", active).WithNext("wait, or cancel some")
+		}
 	}
-	if join != nil {
-		join.Packs = append(join.Packs, j.Packs...)
-		*j = *join
-		return putJob(w, j)
-	}
-	if active >= maxActiveJobs && j.Kind != wire.JobProve {
-		return wire.NewProblem(429, wire.CodeFull, "%d jobs are queued", active).WithNext("wait, or cancel some")
-	}
+	var err error
 	if j.Number, err = nextUint(w, metaJobSeq); err != nil {
 		return err
 	}
@@ -176,8 +165,47 @@ func (c *Catalog) queueJob(w store.Writer, j *Job) error {
 	return putJob(w, j)
 }
 
+// joinProof adds the packs of j to the newest prove job of its machine, if nobody has begun that and there is room, and makes j that job.
+func joinProof(w store.Writer, j *Job) (joined bool, err error) {
+	id, err := w.Get(tableProofs, []byte(j.Machine))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	q, err := jobs.get(w, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || !q.untouched() || q.Project != j.Project || len(q.Packs)+len(j.Packs) > proveBatch {
+		return false, err
+	}
+	q.Packs = append(q.Packs, j.Packs...)
+	*j = q
+	return true, putJob(w, j)
+}
+
+// untouched reports whether a job is a proof that nobody has begun.
+func (j *Job) untouched() bool {
+	return j.Kind == wire.JobProve && j.State == JobQueued && j.Attempts == 0
+}
+
 // putJob is the only writer of a job's rows.
 func putJob(w store.Writer, j *Job) error {
+	if j.untouched() {
+		if err := w.Put(tableProofs, []byte(j.Machine), []byte(j.ID)); err != nil {
+			return err
+		}
+	} else if j.Kind == wire.JobProve {
+		if id, err := w.Get(tableProofs, []byte(j.Machine)); err == nil && string(id) == j.ID {
+			if err := w.Delete(tableProofs, []byte(j.Machine)); err != nil {
+				return err
+			}
+		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
 	in, out := tableQueue, tableEnded
 	if j.State != JobQueued && j.State != JobLeased {
 		in, out = out, in

@@ -15,7 +15,7 @@ func (c *Catalog) UpdateMachine(ctx context.Context, id string, fn func(*Machine
 	if err != nil {
 		return Machine{}, err
 	}
-	c.news.fire()
+	c.news.fire(id)
 	return c.Machine(ctx, id)
 }
 

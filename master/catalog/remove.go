@@ -112,7 +112,7 @@ func (c *Catalog) RemoveMachine(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	c.news.fire()
+	c.news.fire(id)
 	c.seen.drop(id)
 	if err := c.finishRemovals(ctx); err != nil {
 		c.log.Warn("removal will be tried again", "error", err)

@@ -51,6 +51,48 @@ func (s *signal) poll(ctx context.Context, wait time.Duration, look func() (bool
 	}
 }
 
+// signals wakes those who wait for news of one thing: a fleet that waits must not look for each news of any.
+type signals struct {
+	mu sync.Mutex
+	m  map[string]*waited // guarded by mu; those that somebody waits for
+}
+
+type waited struct {
+	signal
+	users int // guarded by signals.mu
+}
+
+func newSignals() *signals { return &signals{m: map[string]*waited{}} }
+
+func (s *signals) fire(key string) {
+	s.mu.Lock()
+	w := s.m[key]
+	s.mu.Unlock()
+	if w != nil {
+		w.fire()
+	}
+}
+
+// poll is signal.poll for the news of one thing.
+func (s *signals) poll(ctx context.Context, key string, wait time.Duration, look func() (bool, error)) (bool, error) {
+	s.mu.Lock()
+	w := s.m[key]
+	if w == nil {
+		w = &waited{signal: signal{ch: make(chan struct{})}}
+		s.m[key] = w
+	}
+	w.users++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if w.users--; w.users == 0 {
+			delete(s.m, key)
+		}
+	}()
+	return w.poll(ctx, wait, look)
+}
+
 // keyedMutex is one mutex for each key that is in use.
 type keyedMutex struct {
 	mu sync.Mutex

@@ -104,13 +104,19 @@ func (s *Service) keepWarm(ctx context.Context) {
 	}
 }
 
+// wanted reports whether volumes of any machine are to be kept.
+func wanted(templates map[string]wire.LaunchTemplate) bool {
+	for _, t := range templates {
+		if t.Warm {
+			return true
+		}
+	}
+	return false
+}
+
 // warmOnce looks at every machine once. busy: something is under way. A machine whose volumes cannot be kept does not keep others waiting: it is noted,
 // and no error.
 func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
-	machines, err := s.Catalog.Machines(ctx, s.Project)
-	if err != nil {
-		return false, err
-	}
 	rows, templates := map[string]warm{}, map[string]wire.LaunchTemplate{}
 	err = s.DB.View(ctx, func(r store.Reader) error {
 		clear(rows)
@@ -118,6 +124,13 @@ func (s *Service) warmOnce(ctx context.Context) (busy bool, err error) {
 		err := scan(r, tableWarm, func(k string, v warm) { rows[k] = v })
 		return errors.Join(err, scan(r, tableTemplates, func(k string, v wire.LaunchTemplate) { templates[k] = v }))
 	})
+	if err != nil {
+		return false, err
+	}
+	if len(rows) == 0 && !wanted(templates) {
+		return false, nil // most masters keep none: all machines need not be read for it
+	}
+	machines, err := s.Catalog.Machines(ctx, s.Project)
 	if err != nil {
 		return false, err
 	}

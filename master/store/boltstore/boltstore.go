@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,9 +38,12 @@ type Options struct {
 type Store struct {
 	db   *bolt.DB
 	path string
-	// writer has room for one token: whoever put it there may write. bbolt has a mutex for the same, which cannot be
+	// writer has room for one token: whoever put it there may write, for all in line (group.go). bbolt has a mutex for the same, which cannot be
 	// waited for with a context.
 	writer chan struct{}
+
+	mu   sync.Mutex
+	line []*update // guarded by mu
 }
 
 var _ store.Store = (*Store)(nil)
@@ -113,27 +117,6 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 	return s.db.View(func(tx *bolt.Tx) error {
 		return fn(newTx(ctx, tx))
 	})
-}
-
-// Update runs fn and makes what it wrote durable, or none of it: when fn returns an error or panics, or ctx ends before
-// fn returns, everything is as before.
-func (s *Store) Update(ctx context.Context, fn func(store.Writer) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s.writer <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-s.writer }()
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		if err := fn(newTx(ctx, tx)); err != nil {
-			return err
-		}
-		return ctx.Err()
-	})
-	return asFull(err)
 }
 
 // Size is the length of the file in bytes.

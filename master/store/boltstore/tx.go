@@ -19,6 +19,8 @@ type tx struct {
 	ctx    context.Context
 	tx     *bolt.Tx
 	tables map[string]*table // opened so far: opening one costs as much as a Get
+	keep   bool              // what is written over is noted in undo
+	undo   []was
 }
 
 type table struct {
@@ -113,6 +115,7 @@ func (t *tx) Put(table string, key, value []byte) error {
 	if err != nil {
 		return err
 	}
+	t.remember(table, b, key)
 	if err := b.Put(key, value); err != nil {
 		return fmt.Errorf("put into table %s: %w", table, err)
 	}
@@ -127,6 +130,7 @@ func (t *tx) Delete(table string, key []byte) error {
 	if err != nil {
 		return err
 	}
+	t.remember(table, b, key)
 	if err := b.Delete(key); err != nil {
 		return fmt.Errorf("delete from table %s: %w", table, err)
 	}
