@@ -11,7 +11,7 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
 WEB_SOURCES := $(shell git ls-files -co --exclude-standard web | grep -vE '\.go$$|^web/(e2e|dist)/')
 
-.PHONY: help build web web-generate web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion demo fuzz clean
+.PHONY: help build web web-generate web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion bench-fleet demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ openapi: ## master/api/openapi.json from the Go types and their comments (tests 
 lint: ## gofmt, vet, golangci-lint with the import arrows
 	scripts/lint
 
-bench: bench-replication bench-live bench-conversion ## the tables of docs/BENCHMARKS.md, one after the other
+bench: bench-replication bench-live bench-conversion bench-fleet ## the tables of docs/BENCHMARKS.md, one after the other
 
 bench-replication: build ## against restic, borg and the machine's limit (BENCH_FLAGS)
 	scripts/setup bench
@@ -76,6 +76,9 @@ bench-live: build ## a server that is written to: freeze, overhead, RPO, bytes s
 bench-conversion: ## a disk converted by us and by virt-v2v, and both started (CONVERSION_FLAGS; root)
 	scripts/setup bench
 	go run ./bench/conversion $(CONVERSION_FLAGS)
+
+bench-fleet: build ## ten thousand simulated agents on a real master, and ids offered to an index of ten million (FLEET_FLAGS)
+	go run ./bench/fleet $(FLEET_FLAGS)
 
 demo: build ## a disk replicated, changed, replicated again, rebuilt and compared; as root a test launch of it
 	scripts/setup demo

@@ -20,6 +20,15 @@ var (
 	ConvertBoot = Bar{What: "converted machines that boot on virtio-blk with an address", Limit: 1}
 )
 
+// Bars of a benchmark of a fleet.
+var (
+	FleetReads   = Bar{What: "API reads under load, 99th percentile", Limit: 250, Most: true, Unit: " ms", Value: "%.0f"}
+	FleetLost    = Bar{What: "agents marked disconnected", Limit: 0, Most: true, Value: "%.0f"}
+	FleetMemory  = Bar{What: "master's peak resident memory", Limit: 1536, Most: true, Unit: " MiB", Value: "%.0f"}
+	FleetCommits = Bar{What: "restpoints committed per second", Limit: 100, Value: "%.1f"}
+	FleetOffer   = Bar{What: "ids offered per second", Limit: 300_000, Value: "%.0f"}
+)
+
 // Bars of a live benchmark.
 var (
 	Freeze   = Bar{What: "writers frozen for a restpoint", Limit: 100, Most: true, Unit: " ms", Value: "%.1f"}

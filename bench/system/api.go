@@ -15,6 +15,22 @@ import (
 
 // API is a client of the master with the rights of who started it, for what must be asked often or at once. Close it.
 func (s *System) API() (*apiclient.Client, error) {
+	ca, err := s.CA()
+	if err != nil {
+		return nil, err
+	}
+	c, err := wire.NewClient(wire.ClientOptions{URL: s.URL(), CA: ca, Token: s.variable("OPENMIGRATE_TOKEN"), UserAgent: "openmigrate-bench"})
+	if err != nil {
+		return nil, err
+	}
+	return apiclient.New(c), nil
+}
+
+// URL is the master's.
+func (s *System) URL() string { return s.variable("OPENMIGRATE_URL") }
+
+// CA is the master's certificate authority, DER.
+func (s *System) CA() ([]byte, error) {
 	ca, err := os.ReadFile(s.variable("OPENMIGRATE_CA_FILE"))
 	if err != nil {
 		return nil, fmt.Errorf("read the master's CA: %w", err)
@@ -23,11 +39,7 @@ func (s *System) API() (*apiclient.Client, error) {
 	if block == nil {
 		return nil, fmt.Errorf("read the master's CA: %s holds no PEM block", s.variable("OPENMIGRATE_CA_FILE"))
 	}
-	c, err := wire.NewClient(wire.ClientOptions{URL: s.variable("OPENMIGRATE_URL"), CA: block.Bytes, Token: s.variable("OPENMIGRATE_TOKEN"), UserAgent: "openmigrate-bench"})
-	if err != nil {
-		return nil, err
-	}
-	return apiclient.New(c), nil
+	return block.Bytes, nil
 }
 
 // variable is one of those that the master wrote for commands; "" if it did not.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openmigrate/openmigrate/agent/track/ebpf"
+	"github.com/openmigrate/openmigrate/bench/measure"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -62,6 +63,30 @@ func Start(ctx context.Context, bin, dir, disk string, o Options) (_ *System, er
 	}
 	return s, s.startAgent(ctx, disk)
 }
+
+// StartMaster makes an installation without an agent: whoever benchmarks brings agents of his own.
+func StartMaster(ctx context.Context, bin, dir string, o Options) (_ *System, err error) {
+	s := &System{bin: bin, dir: dir}
+	if err = os.MkdirAll(dir, 0o700); err == nil {
+		err = s.startMaster(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start master: %w\nend of its log:\n%s", err, s.master.tail()), s.Close())
+	}
+	return s, nil
+}
+
+// RestartMaster ends the master and starts it again on what it has, and returns when it is ready.
+func (s *System) RestartMaster(ctx context.Context, o Options) error {
+	s.master.stop()
+	if err := os.Remove(filepath.Join(s.dir, "master", "env")); err != nil {
+		return fmt.Errorf("start master again: %w", err)
+	}
+	return s.startMaster(ctx, o)
+}
+
+// MasterUsage is what the master's process has used, without the S3 server that it started.
+func (s *System) MasterUsage() (measure.Usage, error) { return measure.Of(s.master.pid()) }
 
 func (s *System) startMaster(ctx context.Context, o Options) error {
 	data := filepath.Join(s.dir, "master")

@@ -127,7 +127,7 @@ type fleetRow struct {
 	Syncs  passedOver `json:"syncs"`
 }
 
-var fleetRows = table[fleetRow]{machines.name}
+var fleetRows = table[fleetRow](machines)
 
 // passedOver is JSON of any kind that nobody reads.
 type passedOver struct{}
