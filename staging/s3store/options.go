@@ -23,12 +23,15 @@ type Options struct {
 	AccessKey string
 	SecretKey string
 	Session   string // token of temporary credentials, may be ""
+	// Role takes the credentials of the host's own role, which renew themselves: of an EC2 instance, an ECS task, or a web identity.
+	Role         bool
+	RoleEndpoint string // where they are asked for; "" is the usual place
 }
 
 // ErrURL marks a staging URL that cannot be used as it is written.
 var ErrURL = errors.New("staging URL is malformed")
 
-// ParseURL reads s3://bucket/prefix?endpoint=…&region=…&ca_file=…. Credentials in it are refused, since URLs end up in
+// ParseURL reads s3://bucket/prefix?endpoint=…&region=…&ca_file=…&credentials=role. Credentials in it are refused, since URLs end up in
 // logs and process lists; AddEnvironment finds them. Its errors wrap ErrURL.
 func ParseURL(raw string) (Options, error) {
 	u, err := url.Parse(raw)
@@ -54,6 +57,10 @@ func ParseURL(raw string) (Options, error) {
 			o.Region = values[0]
 		case "ca_file":
 			o.CAFile = values[0]
+		case "credentials":
+			if o.Role = values[0] == "role"; !o.Role {
+				return Options{}, fmt.Errorf("%w: credentials=role takes those of the host's own role; there is no other value", ErrURL)
+			}
 		default:
 			return Options{}, fmt.Errorf("%w: unknown option %.40q (credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)", ErrURL, key)
 		}
@@ -63,7 +70,7 @@ func ParseURL(raw string) (Options, error) {
 
 // AddEnvironment fills in credentials from the variables that AWS's tools use, where none are set.
 func (o *Options) AddEnvironment() {
-	if o.AccessKey == "" {
+	if o.AccessKey == "" && !o.Role {
 		o.AccessKey, o.SecretKey, o.Session = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")
 	}
 }

@@ -2,6 +2,9 @@ package s3store_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -22,6 +25,7 @@ func TestParseURL(t *testing.T) {
 		"s3://b/p?secret_key=hidden": "AWS_SECRET_ACCESS_KEY",
 		"s3://b/p?endpoint=%zz":      "query",
 		"s3://b/%zz":                 "want s3://",
+		"s3://b/p?credentials=mine":  "credentials=role",
 	} {
 		_, err := s3store.ParseURL(raw)
 		if !errors.Is(err, s3store.ErrURL) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hidden") {
@@ -60,6 +64,46 @@ func TestNewRefuses(t *testing.T) {
 			continue
 		}
 		s.Close()
+	}
+}
+
+// TestRole takes credentials from a metadata service as EC2's is (IMDSv2), and signs with them.
+func TestRole(t *testing.T) {
+	o, err := s3store.ParseURL("s3://bucket?credentials=role")
+	if err != nil || !o.Role {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIANOTTHISONE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	o.AddEnvironment()
+	meta := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == "PUT" && r.URL.Path == "/latest/api/token":
+			_, _ = io.WriteString(rw, "the-token")
+		case r.Header.Get("X-Aws-Ec2-Metadata-Token") != "the-token":
+			rw.WriteHeader(http.StatusUnauthorized)
+		case strings.HasSuffix(r.URL.Path, "/security-credentials/"):
+			_, _ = io.WriteString(rw, "openmigrate-master")
+		default:
+			_, _ = io.WriteString(rw, `{"Code":"Success","AccessKeyId":"ASIAOFTHEROLE","SecretAccessKey":"s","Token":"the-session","Expiration":"2999-01-01T00:00:00Z"}`)
+		}
+	}))
+	defer meta.Close()
+	var got http.Header
+	bucket := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		got = r.Header.Clone()
+		rw.WriteHeader(http.StatusNotFound)
+	}))
+	defer bucket.Close()
+	o.Endpoint, o.RoleEndpoint = bucket.URL, meta.URL
+	s, err := s3store.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, _ = s.Stat(t.Context(), "x")
+	if !strings.Contains(got.Get("Authorization"), "Credential=ASIAOFTHEROLE/") || got.Get("X-Amz-Security-Token") != "the-session" {
+		t.Errorf("signed with %q", got.Get("Authorization"))
 	}
 }
 

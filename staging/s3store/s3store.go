@@ -40,8 +40,8 @@ func New(o Options) (*Store, error) {
 	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
 		return nil, fmt.Errorf("open staging: bucket %.70q: %w: correct the staging URL", o.Bucket, err)
 	}
-	if o.AccessKey == "" || o.SecretKey == "" {
-		return nil, errors.New("open staging: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	if !o.Role && (o.AccessKey == "" || o.SecretKey == "") {
+		return nil, errors.New("open staging: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add credentials=role to the staging URL on a host with a role")
 	}
 	if o.Endpoint == "" {
 		o.Endpoint = "https://s3.amazonaws.com"
@@ -71,8 +71,12 @@ func New(o Options) (*Store, error) {
 		WriteBufferSize:       256 << 10,
 		ReadBufferSize:        256 << 10,
 	}
+	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.Session)
+	if o.Role {
+		creds = credentials.NewIAM(o.RoleEndpoint)
+	}
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds:           credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.Session),
+		Creds:           creds,
 		Secure:          u.Scheme == "https",
 		Region:          o.Region,
 		Transport:       noter{transport},

@@ -117,7 +117,7 @@ func (c *Client) begin(ctx context.Context, j *Journal, spec *CopySpec) (Writing
 			if err := j.write(r); err != nil {
 				return w, err
 			}
-		case errors.Is(err, providers.ErrConflict): // the token's snapshot is another one: of before a lost journal, or deleted
+		case errors.Is(err, providers.ErrConflict), errors.Is(err, providers.ErrNotFound): // the token's snapshot is another one, of before a lost journal, or deleted
 			if err := c.lose(j, spec, &w); err != nil {
 				return w, err
 			}

@@ -14,8 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
 	"github.com/openmigrate/openmigrate/chunker"
 	"github.com/openmigrate/openmigrate/hydrator"
@@ -23,6 +22,7 @@ import (
 	"github.com/openmigrate/openmigrate/hydrator/journal"
 	"github.com/openmigrate/openmigrate/hydrator/reader"
 	"github.com/openmigrate/openmigrate/providers"
+	"github.com/openmigrate/openmigrate/providers/aws/awsfake"
 	"github.com/openmigrate/openmigrate/providers/aws/ebsdirect"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -38,24 +38,6 @@ func (c *stepClock) Now() time.Time {
 	defer c.mu.Unlock()
 	c.now = c.now.Add(300 * time.Millisecond)
 	return c.now
-}
-
-func newAPI(url string) *ebs.Client {
-	return ebsdirect.NewAPI(aws.Config{Region: "eu-north-1", Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")}, url, 0)
-}
-
-func (f *fake) state(_ context.Context, id string) (ebsdirect.State, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s := f.snaps[id]; s != nil {
-		return s.state, nil
-	}
-	return ebsdirect.StateNone, nil
-}
-
-func (f *fake) client(url string) *ebsdirect.Client {
-	return ebsdirect.New(newAPI(url), &ebsdirect.Options{Clock: &stepClock{now: time.Unix(1.7e9, 0)}, Puts: 4, Buffers: 16, State: f.state,
-		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
 }
 
 // disk is a replicated image with what a Copy needs.
@@ -136,8 +118,8 @@ func openJournal(t testing.TB, path string) *ebsdirect.Journal {
 }
 
 func TestChain(t *testing.T) {
-	w, f := hydratortest.NewWorld(t, nil), newFake()
-	c := f.client(f.serve(t))
+	w, f := hydratortest.NewWorld(t, nil), newWorld(t, awsfake.Options{})
+	c := f.client()
 	path := filepath.Join(t.TempDir(), "disk.snapshots")
 	data := image(1, 8<<20+512)
 	parent := ""
@@ -155,13 +137,17 @@ func TestChain(t *testing.T) {
 			t.Errorf("restpoint %d: %d blocks for three changes and a zeroed run", i, res.Blocks)
 		}
 		f.read(t, res.Snapshot, data)
-		if f.snaps[res.Snapshot].tags["a"] != "b" {
-			t.Error("no tags")
+		out, err := f.ec2.DescribeSnapshots(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{res.Snapshot}})
+		if err != nil || len(out.Snapshots[0].Tags) != 1 || *out.Snapshots[0].Tags[0].Value != "b" {
+			t.Errorf("tags: %v, %v", out, err)
 		}
-		for at, b := range f.snaps[res.Snapshot].blocks {
-			if i == 0 && bytes.Equal(b, make([]byte, len(b))) {
-				t.Errorf("block %d of the first snapshot is zeros", at)
+		if err := f.Disk(res.Snapshot).Extents(func(off int64) {
+			b := make([]byte, ebsdirect.BlockSize)
+			if _, err := f.Disk(res.Snapshot).ReadAt(b, off); i == 0 && (err != nil || bytes.Equal(b, make([]byte, len(b)))) {
+				t.Errorf("the block at %d of the first snapshot is zeros (%v)", off, err)
 			}
+		}); err != nil {
+			t.Error(err)
 		}
 		parent = res.Snapshot
 		data = changed(data, uint64(i), i%2*(1<<20))
@@ -174,7 +160,7 @@ func TestChain(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	f.read(t, res.Snapshot, small)
-	f.remove(res.Snapshot)
+	f.remove(t, res.Snapshot)
 	next := changed(small, 9, 0)
 	d = replicate(t, w, "next", next)
 	if res, err = c.Copy(t.Context(), openJournal(t, path), ebsdirect.CopySpec{Content: d.content, Token: "next"}, source(t, w, d)); err != nil || res.Parent != "" {
@@ -191,10 +177,9 @@ func TestKilled(t *testing.T) {
 	killed := 0
 	for _, done := range []bool{false, true} {
 		for at := 1; ; at++ {
-			f := newFake()
-			url := f.serve(t)
+			f := newWorld(t, awsfake.Options{})
 			path := filepath.Join(t.TempDir(), "j")
-			if _, err := f.client(url).Copy(t.Context(), openJournal(t, path), ebsdirect.CopySpec{Content: first.content, Token: "one"}, source(t, w, first)); err != nil {
+			if _, err := f.client().Copy(t.Context(), openJournal(t, path), ebsdirect.CopySpec{Content: first.content, Token: "one"}, source(t, w, first)); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
@@ -217,7 +202,7 @@ func TestKilled(t *testing.T) {
 				return true // the answer is lost
 			})
 			spec := ebsdirect.CopySpec{Content: second.content, Token: "two"}
-			_, err := f.client(url).Copy(ctx, openJournal(t, path), spec, source(t, w, second))
+			_, err := f.client().Copy(ctx, openJournal(t, path), spec, source(t, w, second))
 			cancel()
 			if err == nil {
 				if n >= at {
@@ -230,13 +215,13 @@ func TestKilled(t *testing.T) {
 			if err := os.WriteFile(path, kept, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			res, err := f.client(url).Copy(t.Context(), openJournal(t, path), spec, source(t, w, second))
+			res, err := f.client().Copy(t.Context(), openJournal(t, path), spec, source(t, w, second))
 			if err != nil {
 				t.Fatalf("killed at call %d (done %v): %v", at, done, err)
 			}
 			f.read(t, res.Snapshot, second.data)
-			if len(f.snaps) != 2 {
-				t.Errorf("killed at call %d (done %v): %d snapshots", at, done, len(f.snaps))
+			if n := len(f.snapshots(t)); n != 2 {
+				t.Errorf("killed at call %d (done %v): %d snapshots", at, done, n)
 			}
 		}
 	}
@@ -247,8 +232,7 @@ func TestKilled(t *testing.T) {
 
 // TestResumed counts what a copy that goes on puts again.
 func TestResumed(t *testing.T) {
-	w, f := hydratortest.NewWorld(t, nil), newFake()
-	url := f.serve(t)
+	w, f := hydratortest.NewWorld(t, nil), newWorld(t, awsfake.Options{})
 	d := replicate(t, w, "r1", image(4, 24<<20))
 	path := filepath.Join(t.TempDir(), "j")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -259,7 +243,7 @@ func TestResumed(t *testing.T) {
 		return false
 	})
 	spec := ebsdirect.CopySpec{Content: d.content, Token: "one"}
-	part, err := f.client(url).Copy(ctx, openJournal(t, path), spec, source(t, w, d))
+	part, err := f.client().Copy(ctx, openJournal(t, path), spec, source(t, w, d))
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
@@ -268,7 +252,7 @@ func TestResumed(t *testing.T) {
 	if wr := j.Record().Writing; wr == nil || wr.Put == 0 || wr.Put > 14 {
 		t.Fatalf("the journal says %+v", wr)
 	}
-	res, err := f.client(url).Copy(t.Context(), j, spec, source(t, w, d))
+	res, err := f.client().Copy(t.Context(), j, spec, source(t, w, d))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,20 +271,24 @@ func TestResumed(t *testing.T) {
 		}
 		return false
 	})
-	if _, err = f.client(url).Copy(ctx, openJournal(t, path), ebsdirect.CopySpec{Content: d2.content, Token: "two"}, source(t, w, d2)); err == nil {
+	if _, err = f.client().Copy(ctx, openJournal(t, path), ebsdirect.CopySpec{Content: d2.content, Token: "two"}, source(t, w, d2)); err == nil {
 		t.Fatal("not ended")
 	}
 	f.hook(nil)
 	j = openJournal(t, path)
-	res3, err := f.client(url).Copy(t.Context(), j, ebsdirect.CopySpec{Content: d3.content, Token: "three"}, source(t, w, d3))
+	res3, err := f.client().Copy(t.Context(), j, ebsdirect.CopySpec{Content: d3.content, Token: "three"}, source(t, w, d3))
 	if err != nil || res3.Parent != res.Snapshot {
 		t.Fatalf("%+v, %v", res3, err)
 	}
 	f.read(t, res3.Snapshot, d3.data)
 	left := j.Record().Abandoned
-	if len(left) != 1 || f.snaps[left[0]].state != ebsdirect.StatePending {
+	if len(left) != 1 {
 		t.Fatalf("abandoned %v", left)
 	}
+	if st, err := f.state(t.Context(), left[0]); st != ebsdirect.StatePending {
+		t.Errorf("abandoned %v is %q, %v", left, st, err)
+	}
+	f.remove(t, left[0])
 	if err := j.Forget(left...); err != nil || len(openJournal(t, path).Record().Abandoned) != 0 {
 		t.Error("not forgotten")
 	}
@@ -308,18 +296,17 @@ func TestResumed(t *testing.T) {
 
 // TestLost goes on when the service cancels the pending snapshot, also under the copy.
 func TestLost(t *testing.T) {
-	w, f := hydratortest.NewWorld(t, nil), newFake()
-	url := f.serve(t)
+	w, f := hydratortest.NewWorld(t, nil), newWorld(t, awsfake.Options{})
 	d := replicate(t, w, "r1", image(6, 6<<20))
 	var once sync.Once
 	f.hook(func(action string, done bool, _ http.ResponseWriter) bool {
 		if done && action == "PutSnapshotBlock" {
-			once.Do(func() { f.cancel("snap-00000000000000001") })
+			once.Do(func() { f.remove(t, *f.snapshots(t)[0].SnapshotId) })
 		}
 		return false
 	})
 	j := openJournal(t, filepath.Join(t.TempDir(), "j"))
-	res, err := f.client(url).Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
+	res, err := f.client().Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,12 +317,12 @@ func TestLost(t *testing.T) {
 	// It does not go on forever.
 	f.hook(func(action string, done bool, rw http.ResponseWriter) bool {
 		if action == "PutSnapshotBlock" && !done {
-			refuse(rw, 400, "ValidationException", "INVALID_SNAPSHOT_ID", "not pending")
+			refuse(rw, 400, "ValidationException", "INVALID_SNAPSHOT_ID")
 			return true
 		}
 		return false
 	})
-	_, err = f.client(url).Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "again", Full: true}, source(t, w, d))
+	_, err = f.client().Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "again", Full: true}, source(t, w, d))
 	if !errors.Is(err, ebsdirect.ErrGone) {
 		t.Errorf("error %v", err)
 	}
@@ -364,17 +351,16 @@ func TestRefused(t *testing.T) {
 		{"PutSnapshotBlock", "ValidationException", "INVALID_BLOCK", 400, providers.ErrInvalid, "cannot succeed"},
 	} {
 		t.Run(c.on+"/"+c.code+c.reason, func(t *testing.T) {
-			f := newFake()
-			url := f.serve(t)
+			f := newWorld(t, awsfake.Options{})
 			f.hook(func(action string, done bool, rw http.ResponseWriter) bool {
 				if action == c.on && !done {
-					refuse(rw, c.status, c.code, c.reason, "no")
+					refuse(rw, c.status, c.code, c.reason)
 					return true
 				}
 				return false
 			})
 			j := openJournal(t, filepath.Join(t.TempDir(), "j"))
-			_, err := f.client(url).Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
+			_, err := f.client().Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
 			if !errors.Is(err, c.class) || !bytes.Contains([]byte(fmt.Sprint(err)), []byte(c.says)) {
 				t.Errorf("error %v, want %v and %q", err, c.class, c.says)
 			}
@@ -383,21 +369,21 @@ func TestRefused(t *testing.T) {
 			}
 			// When the cause is gone it goes on.
 			f.hook(nil)
-			res, err := f.client(url).Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
+			res, err := f.client().Copy(t.Context(), j, ebsdirect.CopySpec{Content: d.content, Token: "one"}, source(t, w, d))
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.read(t, res.Snapshot, d.data)
-			if len(f.snaps) != 1 {
-				t.Errorf("%d snapshots", len(f.snaps))
+			if n := len(f.snapshots(t)); n != 1 {
+				t.Errorf("%d snapshots", n)
 			}
 		})
 	}
 	t.Run("no credentials", func(t *testing.T) {
-		f := newFake()
+		f := newWorld(t, awsfake.Options{})
 		api := ebsdirect.NewAPI(aws.Config{Region: "eu-north-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{}, errors.New("no role here")
-		})}, f.serve(t), 0)
+		})}, f.url, 0)
 		_, err := ebsdirect.New(api, nil).Start(t.Context(), &ebsdirect.StartSpec{Token: "x", Size: 1})
 		if !errors.Is(err, providers.ErrDenied) {
 			t.Errorf("error %v", err)
@@ -407,8 +393,7 @@ func TestRefused(t *testing.T) {
 
 // TestSourceFails: a snapshot whose source failed is not completed.
 func TestSourceFails(t *testing.T) {
-	w, f := hydratortest.NewWorld(t, nil), newFake()
-	url := f.serve(t)
+	w, f := hydratortest.NewWorld(t, nil), newWorld(t, awsfake.Options{})
 	d := replicate(t, w, "r1", image(8, 3<<20))
 	bad := errors.New("bucket is gone")
 	for name, src := range map[string]ebsdirect.Source{
@@ -428,7 +413,7 @@ func TestSourceFails(t *testing.T) {
 			return errors.Join(err, err2)
 		},
 	} {
-		_, err := f.client(url).Copy(t.Context(), openJournal(t, filepath.Join(t.TempDir(), name)), ebsdirect.CopySpec{Content: d.content, Token: name}, src)
+		_, err := f.client().Copy(t.Context(), openJournal(t, filepath.Join(t.TempDir(), name)), ebsdirect.CopySpec{Content: d.content, Token: name}, src)
 		if err == nil || name == "error" && !errors.Is(err, bad) {
 			t.Errorf("%s: error %v", name, err)
 		}

@@ -44,7 +44,7 @@ func (c *Client) classify(k *call, err error) fault {
 		return fault{err: say(providers.ErrTryAgain, "repeat it later"), again: true}
 	case "AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "UnrecognizedClientException", "InvalidClientTokenId", "AuthFailure",
 		"ExpiredTokenException", "ExpiredToken", "InvalidSignatureException", "SignatureDoesNotMatch", "OptInRequired", "NotAuthorized", "MissingAuthenticationToken",
-		"MissingAuthenticationTokenException", "IncompleteSignature":
+		"MissingAuthenticationTokenException", "IncompleteSignature", "RequestExpired":
 		return fault{err: say(providers.ErrDenied, deniedHint(k.action, code, err))}
 	case "ServiceQuotaExceededException":
 		return fault{err: say(providers.ErrQuota, "the account has no room for another snapshot: delete some, or have the quota raised")}

@@ -154,14 +154,16 @@ type bucket struct {
 	held  time.Time // rate does not grow before
 }
 
+// Share is the part of each quota that is used.
+const Share = 0.98
+
 const (
-	share  = 0.98
 	regain = 0.05 // of full, a second
 	hold   = time.Second
 )
 
 func newBucket(quota float64) bucket {
-	return bucket{full: quota * share, rate: quota * share, burst: max(0, quota*(1-share)-1)}
+	return bucket{full: quota * Share, rate: quota * Share, burst: max(0, quota*(1-Share)-1)}
 }
 
 // take is how long the caller waits before its call.
