@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	mrand "math/rand/v2"
 	"net/http"
 	"os"
@@ -24,6 +25,8 @@ import (
 	"github.com/openmigrate/openmigrate/providers"
 	"github.com/openmigrate/openmigrate/providers/aws/awsfake"
 	"github.com/openmigrate/openmigrate/providers/aws/ebsdirect"
+	"github.com/openmigrate/openmigrate/providers/aws/price"
+	"github.com/openmigrate/openmigrate/providers/aws/sizing"
 	"github.com/openmigrate/openmigrate/wire"
 )
 
@@ -126,12 +129,16 @@ func TestChain(t *testing.T) {
 	for i := range 4 {
 		d := replicate(t, w, fmt.Sprint("r", i), data)
 		puts := f.count("PutSnapshotBlock")
+		forecast := foresee(t, w, d, openJournal(t, path))
 		res, err := c.Copy(t.Context(), openJournal(t, path), ebsdirect.CopySpec{Content: d.content, Token: fmt.Sprint("t", i), Tags: map[string]string{"a": "b"}}, source(t, w, d))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if res.Parent != parent || !res.Completed || int(res.Puts) != f.count("PutSnapshotBlock")-puts || res.Blocks != res.Puts {
 			t.Errorf("restpoint %d: %+v on parent %q with %d puts", i, res, parent, f.count("PutSnapshotBlock")-puts)
+		}
+		if forecast.Puts != res.Puts || math.Abs(forecast.Cost.Total-float64(f.count("PutSnapshotBlock")-puts)*0.006/1000) > 1e-9 {
+			t.Errorf("restpoint %d: foreseen %d puts for %v, it took %d", i, forecast.Puts, forecast.Cost.Total, res.Puts)
 		}
 		if i > 0 && res.Blocks > 8 {
 			t.Errorf("restpoint %d: %d blocks for three changes and a zeroed run", i, res.Blocks)
@@ -167,6 +174,30 @@ func TestChain(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	f.read(t, res.Snapshot, next)
+}
+
+// foresee counts what a copy onto the end of a chain will put, and what that costs.
+func foresee(t testing.TB, w *hydratortest.World, d *disk, j *ebsdirect.Journal) sizing.Forecast {
+	r, err := reader.New(w.Job(wire.JobHydrate, d.rp), w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	br := hydrator.BlockRange{Size: ebsdirect.BlockSize}
+	if held := j.Record().Holds; held != nil {
+		root, err := chunker.ParseID(held.Content.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		br.Old = &journal.Content{Disk: held.Content.Disk, Size: held.Content.Size, ChunkSize: held.Content.ChunkSize, Root: root}
+	}
+	n, err := hydrator.CountBlocks(t.Context(), r, &d.rp.Restpoint.Disks[0], br)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sizing.Situation{Disks: []sizing.DiskLoad{{Size: d.content.Size, Blocks: n}}, Now: time.Now(),
+		Prices: &price.File{Currency: "USD", Prices: map[string]price.Price{price.SnapshotPuts: {Price: 0.006, Source: "test"}}}}
+	return s.Direct(false)
 }
 
 // TestKilled ends a copy before and after the work of each call, with the journal as it was at that moment, and goes on.
