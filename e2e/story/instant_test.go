@@ -3,6 +3,7 @@
 package story
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openmigrate/openmigrate/apiclient"
 	"github.com/openmigrate/openmigrate/internal/roottest"
 	"github.com/openmigrate/openmigrate/wire"
 )
@@ -45,6 +47,16 @@ func TestInstant(t *testing.T) {
 		t.Fatalf("sync: %v\n%s", err, out)
 	}
 	t.Logf("replicated in %.0f s", time.Since(began).Seconds())
+
+	// Proofs of what was sent go on behind any launch. Here the two ways are compared, and only one would have them beside it.
+	s.lab.Eventually(launchLimit, "all packs are proven", func() error {
+		for _, j := range call(s, func(ctx context.Context, c *apiclient.Client) ([]wire.JobInfo, error) { return c.Jobs(ctx) }) {
+			if j.Ended.IsZero() {
+				return fmt.Errorf("job %s (%s) is %s", j.ID, j.Kind, j.State)
+			}
+		}
+		return nil
+	})
 
 	// A quarter of an hour for each.
 	took := map[bool]time.Duration{}

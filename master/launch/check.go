@@ -29,10 +29,9 @@ func checking(ctx context.Context, r *run) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if r.row.Template.Instant {
-		if err := r.fill(ctx); err != nil {
-			return "", err
-		}
+	// Its volumes are filled once it is up: until then the machine has the host and the way to staging to itself.
+	if err := r.served(ctx); err != nil {
+		return "", err
 	}
 	console, err := r.p.Console(ctx, i.ID)
 	if err != nil && !errors.Is(err, providers.ErrTryAgain) {
