@@ -110,22 +110,23 @@ func (b *bench) fill(ctx context.Context, a *agent, session string) error {
 func (b *bench) ask(ctx context.Context, a *agent, session string, known bool) (float64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	until := time.Now().Add(b.o.offerSpan)
+	// Ids are made beforehand: it is the master that is measured. Each offer begins at another place of them.
+	rng := rand.New(rand.NewPCG(4, 3))
+	ids := make([]chunker.ID, 64*wire.MaxOffer)
+	for i := range ids {
+		ids[i] = numbered(rng.IntN(b.o.index))
+		if !known {
+			ids[i] = numbered(b.o.index + rng.IntN(1<<40))
+		}
+	}
 	var asked atomic.Int64
 	var askers sync.WaitGroup
 	errs := make(chan error, offers)
 	began := time.Now()
+	until := began.Add(b.o.offerSpan)
 	for k := range offers {
 		askers.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(k), 3))
-			// Ids are made beforehand: it is the master that is measured. Each offer begins at another place of them.
-			ids := make([]chunker.ID, 16*wire.MaxOffer)
-			for i := range ids {
-				ids[i] = numbered(rng.IntN(b.o.index))
-				if !known {
-					ids[i] = numbered(b.o.index + rng.IntN(1<<40))
-				}
-			}
 			for time.Now().Before(until) {
 				at := rng.IntN(len(ids) - wire.MaxOffer)
 				bits, err := a.Offer(ctx, session, ids[at:at+wire.MaxOffer])
