@@ -130,7 +130,7 @@ func (c *Client) begin(ctx context.Context, j *Journal, spec *CopySpec) (Writing
 // plan is the snapshot that the journal has for spec, or makes durable that one will be started.
 func (c *Client) plan(j *Journal, spec *CopySpec) (Writing, error) {
 	r := j.rec
-	if w := r.Writing; w != nil && w.Content.Same(spec.Content) && !(spec.Full && w.Parent != nil) {
+	if w := r.Writing; w != nil && w.Content.Same(spec.Content) && (!spec.Full || w.Parent == nil) {
 		return *w, nil
 	}
 	j.abandon(&r)
