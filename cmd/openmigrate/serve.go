@@ -151,12 +151,12 @@ func serve(ctx context.Context, a *app, o *serveOptions, dev bool) (err error) {
 	if err != nil {
 		return err
 	}
-	places, err := openProviders(specs, log)
+	places, err := openProviders(ctx, specs, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, places.Close()) }() // after the master, which uses them
-	conf.Providers, conf.BrokenProviders = places.usable, places.broken
+	conf.Providers, conf.BrokenProviders, conf.Writers = places.usable, places.broken, places.writers
 	m, err := ctl.Open(ctx, conf)
 	if err != nil {
 		return err

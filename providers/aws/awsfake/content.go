@@ -147,18 +147,18 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if v == nil || len(v.attached) == 0 {
 		return 0, fmt.Errorf("volume %q is not attached", d.id)
 	}
-	if off < 0 || off+int64(len(p)) > v.content.size {
-		return 0, fmt.Errorf("write %d bytes at %d of %d: beyond the end", len(p), off, v.content.size)
+	if off < 0 || off+int64(len(p)) > v.size {
+		return 0, fmt.Errorf("write %d bytes at %d of %d: beyond the end", len(p), off, v.size)
 	}
 	for n := 0; n < len(p); {
 		at := off + int64(n)
-		old, err := v.content.blocks[at/BlockSize].read()
+		old, err := v.blocks[at/BlockSize].read()
 		if err != nil {
 			return n, err
 		}
 		b := append([]byte(nil), old...)
 		n += copy(b[at%BlockSize:], p[n:])
-		if v.content.blocks[at/BlockSize], err = d.s.blocks.put(b); err != nil {
+		if v.blocks[at/BlockSize], err = d.s.blocks.put(b); err != nil {
 			return n, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 // Fault makes calls fail.
 type Fault struct {
 	Action string // "ec2:RunInstances"; any when empty
+	Not    string // an action that it passes by
 	Nth    int    // of the calls that match, from 1; 0 means 1
 	Times  int    // how many in a row from there on; 0 means 1, negative means all
 	// One of: the work is done and the connection is closed without an answer; or the call is refused with a code, undone.
@@ -29,11 +30,18 @@ func (s *Server) SetFaults(faults ...Fault) {
 	}
 }
 
+// Lost is how many answers were lost after the work was done.
+func (s *Server) Lost() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost
+}
+
 // hit returns the fault that a call falls under. The caller holds mu.
 func (s *Server) hit(name string) *Fault {
 	var found *Fault
 	for _, f := range s.faults {
-		if f.Action != "" && f.Action != name {
+		if f.Action != "" && f.Action != name || f.Not == name {
 			continue
 		}
 		f.seen++

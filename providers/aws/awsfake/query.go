@@ -154,6 +154,9 @@ func (s *Server) serve(w http.ResponseWriter, who caller, action string, work fu
 		a, err = work()
 	}
 	lose := f != nil && f.Lose && err == nil
+	if lose {
+		s.lost++
+	}
 	s.mu.Unlock()
 	if err != nil {
 		a = failed(err)

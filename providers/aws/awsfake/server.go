@@ -94,6 +94,7 @@ type Server struct {
 	counts    map[string]int // of calls by action, throttled and refused ones, too
 	blocks    *blockStore
 	serial    int
+	lost      int
 }
 
 // New returns an account with one VPC, a subnet in each of two zones, and the VPC's default security group.
