@@ -181,6 +181,7 @@ func settled[T any](ctx context.Context, p *Provider, look func() (T, bool, erro
 
 var _ interface {
 	providers.Provider
+	providers.TypeByName
 	providers.ImageRemover
 	providers.SnapshotWriter
 } = (*Provider)(nil)

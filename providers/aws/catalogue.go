@@ -191,7 +191,7 @@ func (p *Provider) typeOf(t *types.InstanceTypeInfo) (typeInfo, bool) {
 	return x, len(x.Architectures) > 0 && len(x.Firmware) > 0 && x.CPUs > 0 && x.Memory > 0
 }
 
-// InstanceTypes implements providers.Catalogue.
+// InstanceTypes implements providers.Catalogue. Types on Xen are left out where there are others: nobody should get one by being small. InstanceType has them.
 func (p *Provider) InstanceTypes(ctx context.Context) ([]providers.InstanceType, error) {
 	k, err := p.catalogue(ctx)
 	if err != nil {
@@ -199,9 +199,19 @@ func (p *Provider) InstanceTypes(ctx context.Context) ([]providers.InstanceType,
 	}
 	list := make([]providers.InstanceType, 0, len(k.types))
 	for i := range k.types {
-		list = append(list, k.types[i].InstanceType)
+		if t := k.types[i].InstanceType; t.Platform != providers.PlatformEC2Xen || p.opts.Cloud.NoNVMe {
+			list = append(list, t)
+		}
 	}
 	return list, nil
+}
+
+// InstanceType implements providers.TypeByName.
+func (p *Provider) InstanceType(id string) (providers.InstanceType, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	t, err := p.instanceType(ctx, id)
+	return t.InstanceType, err
 }
 
 // instanceType finds one by its name.
