@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/openmigrate/openmigrate/master/store"
 	"github.com/openmigrate/openmigrate/providers"
@@ -23,6 +24,9 @@ func running(ctx context.Context, r *run) (string, error) {
 		}
 	}
 	if r.row.Finalize != "" {
+		if done, err := r.dropScaffold(ctx); err != nil || !done {
+			return "", err
+		}
 		return wire.LaunchFinalized, r.finalize(ctx)
 	}
 	if !r.row.Deadline.IsZero() {
@@ -58,6 +62,67 @@ func (r *run) finalize(ctx context.Context) error {
 		}
 	}
 	return r.letGo(ctx, &r.row)
+}
+
+// dropScaffold removes what a machine that was made from snapshots was made of, and does not need: the volumes that were hydrated, their snapshots, images. It
+// reports whether all of that is gone, or cannot go, which the log says: nothing of it is worth keeping a machine from being finalized.
+func (r *run) dropScaffold(ctx context.Context) (bool, error) {
+	if !r.row.Plan.FromSnapshots {
+		return true, nil
+	}
+	all, err := r.p.List(ctx, r.System)
+	if errors.Is(err, providers.ErrTryAgain) || ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	again, stuck := false, err
+	for _, x := range all {
+		if x.Owner.Launch != r.row.ID || !r.scaffold(&x) {
+			continue
+		}
+		switch err := r.dropOne(ctx, &x); {
+		case errors.Is(err, providers.ErrTryAgain):
+			again = true
+		case err != nil:
+			stuck = errors.Join(stuck, err)
+		}
+	}
+	if again || ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if stuck != nil {
+		r.Log.Warn("what a finalized machine was made of is left", "launch", r.row.ID, "error", stuck)
+		return true, r.save(ctx, func(l *row) {
+			l.say(r.Clock.Now(), "what the machine was made of could not be removed: %v; it costs money, and is the machine's no more", stuck)
+		})
+	}
+	return true, nil
+}
+
+// scaffold is false for what the machine needs. Its disks are other volumes than those that were hydrated, whose ids are known.
+func (r *run) scaffold(x *providers.Resource) bool {
+	switch x.Kind {
+	case providers.KindSnapshot, providers.KindImage:
+		return true
+	case providers.KindVolume:
+		return slices.ContainsFunc(r.row.Disks, func(d disk) bool { return d.Volume == x.ID })
+	}
+	return false
+}
+
+func (r *run) dropOne(ctx context.Context, x *providers.Resource) error {
+	switch x.Kind {
+	case providers.KindSnapshot:
+		return r.p.DeleteSnapshot(ctx, x.ID)
+	case providers.KindImage:
+		if images, ok := r.p.(providers.ImageRemover); ok {
+			return images.DeleteImage(ctx, x.ID)
+		}
+		return nil
+	}
+	if err := r.p.DetachVolume(ctx, x.ID); err != nil {
+		return err
+	}
+	return r.p.DeleteVolume(ctx, x.ID)
 }
 
 // keepEvidence stores what the machine's console and screen show now, as far as they can be had.

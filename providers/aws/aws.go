@@ -165,12 +165,17 @@ func (p *Provider) sleep(ctx context.Context) error {
 	}
 }
 
-// settled repeats a look until it finds something or Settle is over. Reads of EC2 are eventual: what was just made may be unknown to them.
+// settled repeats a look until it finds something, or one that began after Settle did not. Reads of EC2 are eventual: what was just made may be unknown to
+// them. Not finding it is no error.
 func settled[T any](ctx context.Context, p *Provider, look func() (T, bool, error)) (T, bool, error) {
 	until := time.Now().Add(p.opts.Settle)
 	for {
+		last := !time.Now().Before(until)
 		got, found, err := look()
-		if found || err != nil && !errors.Is(err, providers.ErrNotFound) || !time.Now().Before(until) {
+		if errors.Is(err, providers.ErrNotFound) {
+			err = nil
+		}
+		if found || err != nil || last {
 			return got, found, err
 		}
 		if err := p.sleep(ctx); err != nil {
