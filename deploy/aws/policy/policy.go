@@ -89,7 +89,7 @@ var Documents = []Document{
 		{ID: "RunIn", Resources: ec2("subnet", "security-group", "network-interface"), Actions: []Action{
 			{"ec2:RunInstances", "put a machine into the subnet and groups of its launch template"},
 		}},
-		{ID: "TagWhatIsMade", Resources: ec2("volume", "snapshot", "image", "instance", "security-group"),
+		{ID: "TagWhatIsMade", Resources: ec2("volume", "snapshot", "image", "instance", "network-interface", "security-group"),
 			Conditions: map[string]map[string]string{"ForAnyValue:StringEquals": {"ec2:CreateAction": "CreateVolume,CreateSnapshot,RegisterImage,RunInstances,CreateSecurityGroup"}}, Actions: []Action{
 				{"ec2:CreateTags", "tag things as they are made, and only then"},
 			}},
