@@ -131,7 +131,9 @@ func all(names []string) ([]int, error) {
 	return places, nil
 }
 
-func at(restpoint, path string) wire.FilePlace { return wire.FilePlace{Restpoint: restpoint, Path: path} }
+func at(restpoint, path string) wire.FilePlace {
+	return wire.FilePlace{Restpoint: restpoint, Path: path}
+}
 
 func read(t *testing.T, b *Browser, restpoint, path string) ([]byte, error) {
 	t.Helper()
@@ -366,4 +368,3 @@ func TestHostileDisks(t *testing.T) {
 		}
 	}
 }
-
