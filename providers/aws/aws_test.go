@@ -190,6 +190,7 @@ func (l *life) create(ctx context.Context) error {
 func none(context.Context) (map[string]bool, error) { return nil, nil }
 
 func (l *life) sweep(ctx context.Context) error {
+	time.Sleep(10 * pause) // lists lag, and the sweep ends with the first that is empty
 	_, err := providers.SweepAll(ctx, l.p, "test", none, pause)
 	return err
 }

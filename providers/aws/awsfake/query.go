@@ -156,6 +156,8 @@ func (s *Server) serve(w http.ResponseWriter, who caller, action string, work fu
 	lose := f != nil && f.Lose && err == nil
 	if lose {
 		s.lost++
+	} else if f != nil && f.Lose {
+		f.seen-- // there was no work whose answer could be lost: the next call is meant
 	}
 	s.mu.Unlock()
 	if err != nil {
