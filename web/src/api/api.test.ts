@@ -2,7 +2,8 @@ import { QueryClient } from '@tanstack/react-query';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EventParser } from './eventparser';
 import { asProblem, problemOf, ProblemError } from './problem';
-import { Refetcher, touches } from './refetch';
+import { follow } from './events';
+import { blindly, pacing, Refetcher, touches } from './refetch';
 
 describe('event stream', () => {
   const stream = 'retry: 2000\n: from 41\n\nid: 42\nevent: machine\ndata: {"a":1}\n\n: 43\n\nid: 44\r\nevent: gap\r\ndata: x\r\ndata: y\r\n\r\n';
@@ -49,10 +50,59 @@ describe('what an event touches', () => {
     ['a restpoint: no other machine', points, { kind: 'restpoint', id: 'r', machine: 'm2' }, false],
     ['a launch: launches', launches, { kind: 'launch', id: 'l', machine: 'm1' }, true],
     ['a launch: life of its machine', one, { kind: 'launch', id: 'l', machine: 'm1' }, true],
+    ['a launch: itself', ['get', '/api/v1/launches/{launch}', { params: { path: { launch: 'l' } } }], { kind: 'launch', id: 'l', machine: 'm1' }, true],
+    ['a launch: no other', ['get', '/api/v1/launches/{launch}', { params: { path: { launch: 'k' } } }], { kind: 'launch', id: 'l', machine: 'm1' }, false],
+    ['progress of a session: its machine', one, { kind: 'session', id: 's', machine: 'm1' }, true],
+    ['progress of a job: standing volumes of its machine', one, { kind: 'job', id: 'j', machine: 'm1' }, true],
     ['a node: no machines', list, { kind: 'node', id: 'n' }, false],
     ['a kind that is new', ['get', '/api/v1/plans', {}], { kind: 'plan', id: 'p' }, true],
     ['no query of the API', ['template', 'm1'], { kind: 'machine', id: 'm1' }, false],
   ])('%s', (_, key, event, want) => expect(touches(key as unknown[], { sequence: 1, ...event })).toBe(want));
+});
+
+describe('the clock', () => {
+  it.each(['/api/v1/launches', '/api/v1/launches/{launch}', '/api/v1/jobs', '/api/v1/machines/{machine}/restpoints', '/api/v1/enrolment-tokens'])(
+    'reads nothing again that comes with events: %s', (path) => expect(pacing(['get', path, {}])).toBe(false));
+  it.each(['/api/v1/machines', '/api/v1/machines/{machine}', '/api/v1/summary', '/api/v1/nodes', '/api/v1/users', '/api/v1/audit'])(
+    'reads again what changes without: %s', (path) => expect(pacing(['get', path, {}])).toBe(blindly));
+});
+
+describe('following', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+    vi.stubGlobal('sessionStorage', { getItem: () => null });
+  });
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.useRealTimers();
+  });
+  it('reads everything once the stream is there, and by the clock while it is not', async () => {
+    let say: ReadableStreamDefaultController<Uint8Array> | undefined;
+    let away = false;
+    vi.stubGlobal('fetch', async () => {
+      if (away) throw new TypeError('away');
+      return new Response(new ReadableStream<Uint8Array>({ start: (c) => void (say = c) }));
+    });
+    const queries = new QueryClient();
+    const invalidate = vi.spyOn(queries, 'invalidateQueries');
+    const leave = new AbortController();
+    const followed = follow(queries, leave.signal);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(invalidate).toHaveBeenCalledExactlyOnceWith(undefined);
+    say?.enqueue(new TextEncoder().encode(': from 7\n\n'));
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(invalidate).toHaveBeenCalledTimes(1);
+    away = true;
+    say?.close();
+    await vi.advanceTimersByTimeAsync(3 * blindly);
+    expect(invalidate.mock.calls.length).toBeGreaterThanOrEqual(3);
+    leave.abort();
+    await vi.advanceTimersByTimeAsync(1000);
+    await followed;
+    const ended = invalidate.mock.calls.length;
+    await vi.advanceTimersByTimeAsync(3 * blindly);
+    expect(invalidate).toHaveBeenCalledTimes(ended);
+  });
 });
 
 describe('a storm of events', () => {

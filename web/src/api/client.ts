@@ -3,6 +3,7 @@ import createQueryClient from 'openapi-react-query';
 import { QueryClient } from '@tanstack/react-query';
 import type { paths } from './generated/schema';
 import { problemOf, ProblemError } from './problem';
+import { pacing } from './refetch';
 import { authorize, signedOut } from './session';
 
 const asSomebody: Middleware = {
@@ -33,9 +34,9 @@ export const api = createQueryClient(client);
 export const queries = new QueryClient({
   defaultOptions: {
     queries: {
-      // Events say when something changed; this is for what a clock changes, and for a stream that is down.
+      // Events say when something changed; this is for what comes without one.
       staleTime: 10_000,
-      refetchInterval: 20_000,
+      refetchInterval: (query) => pacing(query.queryKey),
       retry: (failures, error) => failures < 2 && !(error instanceof ProblemError && error.problem.status < 500),
     },
   },

@@ -2,7 +2,7 @@ import { useSyncExternalStore } from 'react';
 import type { QueryClient } from '@tanstack/react-query';
 import { EventParser } from './eventparser';
 import type { ChangeEvent } from './generated/schema';
-import { Refetcher } from './refetch';
+import { blindly, Refetcher } from './refetch';
 import { problemOf } from './problem';
 import { authorize, signedOut } from './session';
 
@@ -37,9 +37,13 @@ export async function follow(queries: QueryClient, signal: AbortSignal): Promise
   const parser = new EventParser();
   const refetcher = new Refetcher(queries);
   let pause = firstPause;
-  signal.addEventListener('abort', () => refetcher.stop());
+  const blind = setInterval(() => liveness === 'lost' && refetcher.everything(), blindly);
+  signal.addEventListener('abort', () => {
+    clearInterval(blind);
+    refetcher.stop();
+  });
   while (!signal.aborted) {
-    const missed = parser.lastId === '' && liveness === 'lost';
+    const missed = parser.lastId === ''; // what changed between the first answers and now is told by nobody
     try {
       await listen(parser, signal, (event) => refetcher.changed(event), () => {
         become('live');

@@ -7,7 +7,7 @@ const shownBy: Record<string, string[]> = {
   restpoint: ['/api/v1/machines', '/api/v1/summary', '/api/v1/restpoints'],
   session: ['/api/v1/machines', '/api/v1/summary', '/api/v1/sessions'],
   launch: ['/api/v1/launches', '/api/v1/machines', '/api/v1/summary'],
-  job: ['/api/v1/jobs'],
+  job: ['/api/v1/jobs', '/api/v1/machines'], // standing volumes are brought up to date by jobs
   node: ['/api/v1/nodes'],
   operation: ['/api/v1/operations'],
   project: ['/api/v1/projects'],
@@ -16,6 +16,22 @@ const shownBy: Record<string, string[]> = {
   'session-ended': ['/api/v1/me'],
   'enrolment-token': ['/api/v1/enrolment-tokens'],
 };
+
+/**
+ * Everything that changes there comes with an event, progress included, so it is never read by the clock. Of others some change without one: what machines and
+ * nodes are is also a matter of time, and nobody tells of users, of the audit log or of the bucket.
+ */
+const told = ['/api/v1/launches', '/api/v1/jobs', '/api/v1/sessions', '/api/v1/restpoints', '/api/v1/machines/{machine}/restpoints', '/api/v1/machines/{machine}/sessions',
+  '/api/v1/tokens', '/api/v1/enrolment-tokens'];
+
+/** How often what comes without events is read, and everything while there is no stream, in ms. */
+export const blindly = 20_000;
+
+/** pacing is how often the clock has a query read again. */
+export function pacing(key: readonly unknown[]): number | false {
+  const path = key[1];
+  return typeof path === 'string' && told.some((t) => path === t || path.startsWith(t + '/')) ? false : blindly;
+}
 
 /** An event in a storm waits for others: what it brings is read again at most that often, in ms. */
 const pace = 1_000;
@@ -27,9 +43,10 @@ export function touches(key: readonly unknown[], event: ChangeEvent): boolean {
   if (typeof path !== 'string') return false;
   const starts = shownBy[event.kind] ?? [`/api/v1/${event.kind}s`];
   if (!starts.some((s) => path === s || path.startsWith(s + '/'))) return false;
-  const machine = event.kind === 'machine' ? event.id : event.machine;
-  const of = (key[2] as { params?: { path?: { machine?: string } } } | undefined)?.params?.path?.machine;
-  return !machine || !of || of === machine;
+  const of = (key[2] as { params?: { path?: Record<string, unknown> } } | undefined)?.params?.path ?? {};
+  const itself = of[event.kind];
+  if (event.id && itself !== undefined && itself !== event.id) return false;
+  return !event.machine || of['machine'] === undefined || of['machine'] === event.machine;
 }
 
 /** Refetcher reads again what events say has changed. */

@@ -55,7 +55,7 @@ function Adding() {
 }
 
 function Enrolling({ token, text }: { token: EnrolTokenInfo; text: string }) {
-  const query = api.useQuery('get', '/api/v1/enrolment-tokens', { params: { query: { limit: 500 } } }, { refetchInterval: 3000 });
+  const query = api.useQuery('get', '/api/v1/enrolment-tokens', { params: { query: { limit: 500 } } });
   const now = query.data?.items.find((t) => t.id === token.id);
   const machines = (now?.used_by ?? []).map((u) => u.slice(u.indexOf('/') + 1));
   const open = now === undefined ? token.uses : now.uses;

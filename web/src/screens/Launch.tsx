@@ -20,9 +20,7 @@ import { Steps } from './launches/Steps';
 /** Launch is one test or cutover, as it goes. */
 export function Launch() {
   const { launch } = useParams({ strict: false }) as { launch: string };
-  const query = api.useQuery('get', '/api/v1/launches/{launch}', { params: { path: { launch } } }, {
-    refetchInterval: (q) => (q.state.data && isMoving(q.state.data.state) ? 3000 : 20_000),
-  });
+  const query = api.useQuery('get', '/api/v1/launches/{launch}', { params: { path: { launch } } });
   const l = query.data;
   const what = l ? `${words(l.kind)} of ${shown(l.machine_name, 60)}` : 'Launch';
   return (
