@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/internal/telemetry"
@@ -49,6 +50,17 @@ func (m *Master) door() (http.Handler, error) {
 // measured adds metrics and traces.
 func (m *Master) measured(next http.Handler) http.Handler {
 	return telemetry.Handler(m.metrics.Requests(next), func(r *http.Request) string { return observe.Door(r.URL.Path) })
+}
+
+// oidcHost names the provider to people; empty: there is none.
+func (m *Master) oidcHost() string {
+	if m.conf.OIDC == nil {
+		return ""
+	}
+	if u, err := url.Parse(m.conf.OIDC.Issuer); err == nil {
+		return u.Host
+	}
+	return ""
 }
 
 // loggedIn writes a login through a provider into the audit log.

@@ -233,7 +233,7 @@ func (m *Master) listen(ctx context.Context) error {
 	}
 	deps := api.Deps{
 		Catalog: m.Catalog, Fleet: m.fleet.Load(), Identity: m.Identity, Accounts: m.Accounts, CA: m.ca, Staging: m.operations, Launches: m.Launches, DB: m.db, Events: m.outbox, Audit: m.Audit, Webhooks: m.Webhooks,
-		Dashboard: m.conf.Dashboard, URL: m.URL(), Version: version.String(), Log: m.log,
+		Dashboard: m.conf.Dashboard, URL: m.URL(), OIDC: m.oidcHost(), Version: version.String(), Log: m.log,
 	}
 	if m.conf.Files != nil {
 		m.files = m.conf.Files(&Jobs{m.Catalog, m.bucket})

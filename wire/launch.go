@@ -148,6 +148,7 @@ type LaunchInfo struct {
 	Log         []LaunchLine     `json:"log"`
 	Checks      []LaunchOutcome  `json:"checks,omitempty"`
 	Volumes     []string         `json:"volumes,omitempty"`  // ids at the provider, in the order of the machine's disks
+	Size        int64            `json:"size"`               // bytes of these volumes, as they were asked for
 	Instance    string           `json:"instance,omitempty"` // id at the provider
 	Endpoints   []LaunchEndpoint `json:"endpoints,omitempty"`
 	Conversion  json.RawMessage  `json:"conversion,omitempty"` // the report of hydrator/convert

@@ -237,6 +237,11 @@ type LinkText struct {
 	Link string `json:"link"`
 }
 
+// LoginWays are the ways in, beside passwords and tokens.
+type LoginWays struct {
+	OIDC string `json:"oidc,omitempty"` // host of the OpenID Connect provider; people begin at /login/oidc?return=PATH. Missing: there is none
+}
+
 // LinkInfo is what a one-time link is good for.
 type LinkInfo struct {
 	Kind    string    `json:"kind"`           // first-admin, password
@@ -304,35 +309,44 @@ type AuditReport struct {
 
 // MachineInfo is a machine as people see it.
 type MachineInfo struct {
-	ID            string        `json:"id"`
-	Name          string        `json:"name"`
-	Replication   string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected, held
-	Reason        string        `json:"reason,omitempty"` // why it is not better
-	NextStep      string        `json:"next_step"`        // with the command to call, or "none"
-	Life          string        `json:"life"`             // not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back
-	LifeStep      string        `json:"life_step"`        // what to do next about it, or "none"
-	Warm          *WarmInfo     `json:"warm,omitempty"`   // its standing volumes; missing: it has none
-	RPO           RPOInfo       `json:"rpo"`
-	Created       time.Time     `json:"created"`
-	LastSeen      time.Time     `json:"last_seen"`
-	LastRestpoint string        `json:"last_restpoint,omitempty"`
-	LastTime      *time.Time    `json:"last_time,omitempty"`
-	Restpoints    uint64        `json:"restpoints"` // made so far
-	Paused        bool          `json:"paused"`
-	Frozen        string        `json:"frozen,omitempty"`
-	Revoked       bool          `json:"revoked,omitempty"`
-	AgentVersion  string        `json:"agent_version"`
-	Policy        MachinePolicy `json:"policy"`
-	Session       string        `json:"session,omitempty"`
-	Progress      *Progress     `json:"progress,omitempty"`
-	Report        *Report       `json:"report,omitempty"` // a list of machines has no disks in it
-	Events        []Event       `json:"events,omitempty"`
-	Inventory     *Inventory    `json:"inventory,omitempty"`
-	Project       string        `json:"project"`
-	OS            string        `json:"os,omitempty"`
-	Group         string        `json:"group,omitempty"`
-	Tags          []string      `json:"tags,omitempty"`
-	Revision      string        `json:"revision"` // of what people set: the ETag of the machine
+	ID              string        `json:"id"`
+	Name            string        `json:"name"`
+	Replication     string        `json:"replication"`      // enrolled, initial-sync, protected, lagging, stalled, rescanning, paused, disconnected, held
+	Reason          string        `json:"reason,omitempty"` // why it is not better
+	NextStep        string        `json:"next_step"`        // with the command to call, or "none"
+	Life            string        `json:"life"`             // not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back
+	LifeStep        string        `json:"life_step"`        // what to do next about it, or "none"
+	Warm            *WarmInfo     `json:"warm,omitempty"`   // its standing volumes; missing: it has none
+	RPO             RPOInfo       `json:"rpo"`
+	Created         time.Time     `json:"created"`
+	LastSeen        time.Time     `json:"last_seen"`
+	LastRestpoint   string        `json:"last_restpoint,omitempty"`
+	LastTime        *time.Time    `json:"last_time,omitempty"`
+	LastConsistency string        `json:"last_consistency,omitempty"` // of the last restpoint
+	LastTest        *TestEnd      `json:"last_test,omitempty"`        // missing: it was never tested
+	Restpoints      uint64        `json:"restpoints"`                 // made so far
+	Paused          bool          `json:"paused"`
+	Frozen          string        `json:"frozen,omitempty"`
+	Revoked         bool          `json:"revoked,omitempty"`
+	AgentVersion    string        `json:"agent_version"`
+	Policy          MachinePolicy `json:"policy"`
+	Session         string        `json:"session,omitempty"`
+	Progress        *Progress     `json:"progress,omitempty"`
+	Report          *Report       `json:"report,omitempty"` // a list of machines has no disks in it
+	Events          []Event       `json:"events,omitempty"`
+	Inventory       *Inventory    `json:"inventory,omitempty"`
+	Project         string        `json:"project"`
+	OS              string        `json:"os,omitempty"`
+	Group           string        `json:"group,omitempty"`
+	Tags            []string      `json:"tags,omitempty"`
+	Revision        string        `json:"revision"` // of what people set: the ETag of the machine
+}
+
+// TestEnd is what became of a test.
+type TestEnd struct {
+	Launch string    `json:"launch"`
+	Passed bool      `json:"passed"` // the copy ran, and did what its checks wanted
+	Time   time.Time `json:"time"`   // when it was known
 }
 
 // WarmInfo is how a machine's standing volumes are: copies at a provider that follow each restpoint, so that a launch has little left to write.
@@ -341,6 +355,7 @@ type WarmInfo struct {
 	State     string     `json:"state"`               // making (they hold no restpoint yet), current, behind, applying, in-use, resting, releasing
 	Restpoint string     `json:"restpoint,omitempty"` // the last that all of them held
 	Instant   *time.Time `json:"instant,omitempty"`   // that it is of
+	Since     time.Time  `json:"since,omitzero"`      // when the first was asked for
 	Volumes   int        `json:"volumes"`
 	Size      int64      `json:"size"`               // bytes of all volumes, as they were asked for
 	Applying  string     `json:"applying,omitempty"` // restpoint that is being written over it

@@ -12,6 +12,7 @@ var access = map[string]who{
 	"events": viewers,
 
 	"login":             anybody, // each decides for itself
+	"get-login":         anybody,
 	"get-link":          anybody,
 	"use-link":          anybody,
 	"logout":            viewers,

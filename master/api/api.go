@@ -62,6 +62,7 @@ type Deps struct {
 	// Dashboard serves people's browsers, and passes what is not its own to other; nil: there is none.
 	Dashboard func(other http.Handler) (http.Handler, error)
 	URL       string // under which agents reach this master; goes into tokens
+	OIDC      string // host of the provider through which people can sign in; empty: there is none
 	Version   string
 	Log       *slog.Logger
 }

@@ -90,8 +90,10 @@ func TestLaunchFromEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	follow(t, c, l.ID, wire.LaunchReverted)
-	if m, err := c.Machine(t.Context(), "web-1"); err != nil || m.Life != wire.LifeReadyForCutover {
-		t.Errorf("life after the test %q, %v", m.Life, err)
+	if m, err := c.Machine(t.Context(), "web-1"); err != nil || m.Life != wire.LifeReadyForCutover || m.LastTest == nil || m.LastTest.Launch != l.ID || !m.LastTest.Passed || m.LastTest.Time.IsZero() {
+		t.Errorf("life after the test %q, %+v, %v", m.Life, m.LastTest, err)
+	} else if p, err := c.Restpoint(t.Context(), m.LastRestpoint); err != nil || m.LastConsistency != p.Consistency || p.Consistency == "" {
+		t.Errorf("its last restpoint is %q, that says %q; %v", m.LastConsistency, p.Consistency, err)
 	}
 	if left, err := mem.List(t.Context(), "test"); err != nil || len(left) != 0 {
 		t.Errorf("%v, %v", left, err)
@@ -104,6 +106,9 @@ func TestLaunchFromEndToEnd(t *testing.T) {
 	l = follow(t, c, l.ID, wire.LaunchFailed)
 	if f := l.Failure; f == nil || f.Step != wire.LaunchChecking || !strings.Contains(f.Cause, "/dev/sda1") || !strings.Contains(f.Console, "ALERT!") {
 		t.Errorf("it failed with %+v", f)
+	}
+	if m, err := c.Machine(t.Context(), "web-1"); err != nil || m.LastTest == nil || m.LastTest.Launch != l.ID || m.LastTest.Passed {
+		t.Errorf("the last test is %+v, %v", m.LastTest, err)
 	}
 	if b, err := c.LaunchConsole(t.Context(), l.ID); err != nil || !bytes.Contains(b, []byte("ALERT!")) {
 		t.Errorf("console of a machine that is gone: %q, %v", b, err)

@@ -67,6 +67,7 @@ type listMachinesIn struct {
 	OS          string   `query:"os" maxLength:"256" doc:"Text that the name of the operating system holds."`
 	Group       []string `query:"group" maxItems:"32" doc:"Any of these groups."`
 	Tag         []string `query:"tag" maxItems:"32" doc:"All of these tags."`
+	Warm        bool     `query:"warm" doc:"Only those with standing volumes."`
 	Attention   bool     `query:"attention" doc:"Only those for which there is something to do about their replication."`
 }
 
@@ -79,7 +80,7 @@ type listedMachine struct {
 
 func (in *listMachinesIn) wants(x *listedMachine) bool {
 	m := x.m
-	if !oneOf(in.Replication, x.standing.State) || !oneOf(in.Life, x.life.State) || !oneOf(in.Group, m.Group) || in.Attention && x.standing.NextStep == "none" {
+	if !oneOf(in.Replication, x.standing.State) || !oneOf(in.Life, x.life.State) || !oneOf(in.Group, m.Group) || in.Attention && x.standing.NextStep == "none" || in.Warm && x.life.Warm == nil {
 		return false
 	}
 	for _, t := range in.Tag {
@@ -151,7 +152,7 @@ func (s *server) chosen(ctx context.Context, in *listMachinesIn, needLife bool) 
 }
 
 func (s *server) listMachines(ctx context.Context, in *listMachinesIn) (*pageOut[wire.MachineInfo], error) {
-	needLife := len(in.Life) > 0 || strings.TrimPrefix(in.Sort, "-") == "life"
+	needLife := in.Warm || len(in.Life) > 0 || strings.TrimPrefix(in.Sort, "-") == "life"
 	list, err := s.chosen(ctx, in, needLife)
 	if err != nil {
 		return nil, err
@@ -282,7 +283,7 @@ func (s *server) machineInfo(m *catalog.Machine, life launch.Life) wire.MachineI
 		ID: m.ID, Name: m.Name, Replication: standing.State, Reason: standing.Reason, NextStep: standing.NextStep,
 		Life: life.State, LifeStep: life.NextStep, Warm: life.Warm,
 		RPO: rpoInfo(m, &standing), Created: m.Created, LastSeen: m.LastSeen,
-		LastRestpoint: m.LastRestpoint, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
+		LastRestpoint: m.LastRestpoint, LastConsistency: m.LastConsistency, LastTest: life.Test, Restpoints: m.Sequence, Paused: m.Paused, Frozen: m.Frozen, Revoked: m.Revoked,
 		AgentVersion: m.AgentVersion, Session: m.Session, Progress: m.Progress, Report: &report, Events: m.Events, Inventory: m.Inventory,
 		Policy: wire.MachinePolicy{Interval: &interval, Disks: m.Policy.Disks, ChunkSize: &m.Policy.ChunkSize,
 			Bandwidth: &m.Policy.Bandwidth, Window: m.Policy.Window, Consistency: &m.Policy.Consistency},

@@ -18,6 +18,7 @@ import (
 func (s *server) registerPeople(api huma.API) {
 	add(s, api, op{id: "login", method: "POST", path: wire.PathLogin, tag: "access", summary: "Sign in with a password",
 		text: "The answer sets the session's cookie."}, s.login)
+	add(s, api, op{id: "get-login", method: "GET", path: wire.PathLogin, tag: "access", summary: "Which ways in there are"}, s.getLogin)
 	add(s, api, op{id: "logout", method: "POST", path: wire.PathLogout, tag: "access", summary: "Sign out: end the session whose cookie is sent"}, s.logout)
 	add(s, api, op{id: "get-link", method: "POST", path: wire.PathLink, tag: "access", summary: "What a one-time link is good for", text: "It is not used up by asking."}, s.getLink)
 	add(s, api, op{id: "use-link", method: "POST", path: wire.PathLinkUse, tag: "access", summary: "Set a password with a one-time link, and sign in",
@@ -48,6 +49,12 @@ type loginIn struct {
 	Agent  string `header:"User-Agent" maxLength:"1024"`
 	Device string `cookie:"__Host-openmigrate-device" maxLength:"256"`
 	Body   wire.LoginRequest
+}
+
+type loginWaysOut struct{ Body wire.LoginWays }
+
+func (s *server) getLogin(context.Context, *struct{}) (*loginWaysOut, error) {
+	return &loginWaysOut{wire.LoginWays{OIDC: s.OIDC}}, nil
 }
 
 func (s *server) login(ctx context.Context, in *loginIn) (*signedIn, error) {

@@ -58,11 +58,12 @@ type Machine struct {
 	Tags              []string        `json:"tags,omitempty"`  // likewise; sorted
 
 	// The chain of its restpoints.
-	LastRestpoint string    `json:"last_restpoint,omitempty"` // newest that is listed
-	LastTime      time.Time `json:"last_time"`                // of LastRestpoint: when it was listed
-	LastInstant   time.Time `json:"last_instant,omitzero"`    // of LastRestpoint: what its disks are like, by the master's clock
-	Sequence      uint64    `json:"sequence"`                 // of the newest ever listed
-	LastLink      [32]byte  `json:"last_link"`                // format.LinkHash of that one
+	LastRestpoint   string    `json:"last_restpoint,omitempty"`   // newest that is listed
+	LastTime        time.Time `json:"last_time"`                  // of LastRestpoint: when it was listed
+	LastInstant     time.Time `json:"last_instant,omitzero"`      // of LastRestpoint: what its disks are like, by the master's clock
+	LastConsistency string    `json:"last_consistency,omitempty"` // of LastRestpoint
+	Sequence        uint64    `json:"sequence"`                   // of the newest ever listed
+	LastLink        [32]byte  `json:"last_link"`                  // format.LinkHash of that one
 
 	Sync  string     `json:"sync,omitempty"`  // id of the wish that is open
 	Syncs []SyncDone `json:"syncs,omitempty"` // the last that were fulfilled, oldest first

@@ -113,10 +113,10 @@ func (p *Restpoint) instant() time.Time {
 // newest makes p the restpoint that the machine's copy is as new as; nil: there is none.
 func (m *Machine) newest(p *Restpoint) {
 	if p == nil {
-		m.LastRestpoint, m.LastTime, m.LastInstant = "", time.Time{}, time.Time{}
+		m.LastRestpoint, m.LastTime, m.LastInstant, m.LastConsistency = "", time.Time{}, time.Time{}, ""
 		return
 	}
-	m.LastRestpoint, m.LastTime, m.LastInstant = p.ID, p.Listed, p.instant()
+	m.LastRestpoint, m.LastTime, m.LastInstant, m.LastConsistency = p.ID, p.Listed, p.instant(), p.Consistency
 }
 
 // Standing says how a machine's replication stands at a moment.

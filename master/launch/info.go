@@ -73,6 +73,7 @@ func (s *Service) info(_ context.Context, l *row) wire.LaunchInfo {
 	for _, d := range l.Disks {
 		if d.Volume != "" {
 			info.Volumes = append(info.Volumes, d.Volume)
+			info.Size += d.Size
 		}
 	}
 	s.mu.Lock()

@@ -13,6 +13,7 @@ import (
 type Life struct {
 	State    string
 	NextStep string
+	Test     *wire.TestEnd  // the last; nil: it was never tested
 	Warm     *wire.WarmInfo // its standing volumes; nil: it has none
 }
 
@@ -42,7 +43,9 @@ func (s *Service) Life(ctx context.Context, machines []catalog.Machine) (map[str
 			if err != nil {
 				return err
 			}
-			all[machines[i].ID] = h.life(&machines[i], tests[machines[i].ID])
+			l := h.life(&machines[i], tests[machines[i].ID])
+			l.Test = h.Test
+			all[machines[i].ID] = l
 			if rows[machines[i].ID], err = find[warm](r, tableWarm, machines[i].ID); err != nil {
 				return err
 			}
@@ -112,10 +115,14 @@ func remember(w store.Writer, l *row) error {
 	if l.Kind == wire.LaunchTest {
 		switch {
 		case l.State == wire.LaunchRunning:
+			h.Test = &wire.TestEnd{Launch: l.ID, Passed: true, Time: l.Ran}
 			if h.Tested, h.Failed = l.ID, ""; h.CutoverEnd == cutoverRolledBack {
 				h.CutoverEnd = cutoverUndone // it was found out what was wrong
 			}
 		case l.Failure != nil && h.Tested != l.ID:
+			if h.Failed != l.ID {
+				h.Test = &wire.TestEnd{Launch: l.ID, Time: l.step().Started}
+			}
 			h.Failed = l.ID
 		}
 		return put(w, tableHistory, l.Machine, h)

@@ -109,6 +109,7 @@ type history struct {
 	Failed     string                   `json:"failed,omitempty"`  // the last test, if it failed
 	Cutover    string                   `json:"cutover,omitempty"` // the last
 	CutoverEnd string                   `json:"cutover_end,omitempty"`
+	Test       *wire.TestEnd            `json:"test,omitempty"` // the last that has come to something
 }
 
 // over reports whether the engine is done with the launch for good, unless somebody reverts what was kept.

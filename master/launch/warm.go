@@ -42,6 +42,7 @@ type warm struct {
 	User       string            `json:"user,omitempty"`      // launch that has them
 	Rest       time.Time         `json:"rest,omitzero"`       // until when a job that was cancelled may still write
 	Releasing  bool              `json:"releasing,omitempty"`
+	Since      time.Time         `json:"since,omitzero"` // when the first volume was asked for
 }
 
 // warmDisk is the standing volume of one disk.
@@ -279,6 +280,9 @@ func (s *Service) beginWarm(ctx context.Context, m *catalog.Machine, t wire.Laun
 		}
 		v.Name, v.Provider, v.Zone, v.Settings, v.MinVolume = m.Name, q.template.Provider, q.plan.Zone, q.plan.VolumeSettings, q.plan.MinVolume
 		v.Target = point.ID
+		if v.Since.IsZero() {
+			v.Since = s.Clock.Now()
+		}
 		v.Attempt++
 		v.match(&point)
 		return nil

@@ -49,7 +49,7 @@ func (v *warm) show(m *catalog.Machine, now time.Time) (info *wire.WarmInfo, hav
 	if v.Provider == "" {
 		return nil, false
 	}
-	info = &wire.WarmInfo{Provider: v.Provider, Restpoint: v.Held, Applying: v.Target, Launch: v.User}
+	info = &wire.WarmInfo{Provider: v.Provider, Restpoint: v.Held, Applying: v.Target, Launch: v.User, Since: v.Since}
 	if !v.Instant.IsZero() {
 		info.Instant = &v.Instant
 	}

@@ -403,7 +403,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Which ways in there are
+         * @description For anybody.
+         */
+        get: operations["get-login"];
         put?: never;
         /**
          * Sign in with a password
@@ -2156,6 +2160,11 @@ export interface components {
             restpoint?: string;
             /** @description there is one */
             screenshot: boolean;
+            /**
+             * Format: int64
+             * @description bytes of these volumes, as they were asked for
+             */
+            size: number;
             /** @description cutover: what the agent says of the source: see HoldReport.State */
             source?: string;
             state: string;
@@ -2324,6 +2333,11 @@ export interface components {
             name: string;
             password: string;
         };
+        /** @description LoginWays are the ways in, beside passwords and tokens. */
+        LoginWays: {
+            /** @description host of the OpenID Connect provider; people begin at /login/oidc?return=PATH. Missing: there is none */
+            oidc?: string;
+        };
         /** @description MachineChange is what a PATCH of a machine may change; a missing field stays as it is. */
         MachineChange: {
             /** Format: int64 */
@@ -2352,9 +2366,12 @@ export interface components {
             group?: string;
             id: string;
             inventory?: components["schemas"]["Inventory"];
+            /** @description of the last restpoint */
+            last_consistency?: string;
             last_restpoint?: string;
             /** Format: date-time */
             last_seen: string;
+            last_test?: components["schemas"]["TestEnd"];
             /** Format: date-time */
             last_time?: string;
             /** @description not-ready, ready-to-test, testing, ready-for-cutover, cutting-over, live, finalized, rolled-back */
@@ -2974,6 +2991,17 @@ export interface components {
             /** @description what the agent says it does */
             state?: string;
         };
+        /** @description TestEnd is what became of a test. */
+        TestEnd: {
+            launch: string;
+            /** @description the copy ran, and did what its checks wanted */
+            passed: boolean;
+            /**
+             * Format: date-time
+             * @description when it was known
+             */
+            time: string;
+        };
         /** @description TokenInfo is an API token. Token is its text, shown once, when it is made. */
         TokenInfo: {
             /** Format: date-time */
@@ -3113,6 +3141,11 @@ export interface components {
             /** @description the last that all of them held */
             restpoint?: string;
             /**
+             * Format: date-time
+             * @description when the first was asked for
+             */
+            since?: string;
+            /**
              * Format: int64
              * @description bytes of all volumes, as they were asked for
              */
@@ -3225,6 +3258,7 @@ export type LinkInfo = components['schemas']['LinkInfo'];
 export type LinkText = components['schemas']['LinkText'];
 export type LinkUse = components['schemas']['LinkUse'];
 export type LoginRequest = components['schemas']['LoginRequest'];
+export type LoginWays = components['schemas']['LoginWays'];
 export type MachineChange = components['schemas']['MachineChange'];
 export type MachineInfo = components['schemas']['MachineInfo'];
 export type MachinePolicy = components['schemas']['MachinePolicy'];
@@ -3272,6 +3306,7 @@ export type SessionInfo = components['schemas']['SessionInfo'];
 export type StagingStats = components['schemas']['StagingStats'];
 export type Swap = components['schemas']['Swap'];
 export type SyncInfo = components['schemas']['SyncInfo'];
+export type TestEnd = components['schemas']['TestEnd'];
 export type TokenInfo = components['schemas']['TokenInfo'];
 export type TokenRequest = components['schemas']['TokenRequest'];
 export type Try = components['schemas']['Try'];
@@ -4067,6 +4102,35 @@ export interface operations {
             };
         };
     };
+    "get-login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginWays"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     login: {
         parameters: {
             query?: never;
@@ -4156,6 +4220,8 @@ export interface operations {
                 sort?: "name" | "-name" | "rpo" | "-rpo" | "lag" | "-lag" | "backlog" | "-backlog" | "created" | "-created" | "last_seen" | "-last_seen" | "replication" | "-replication" | "life" | "-life" | "group" | "-group";
                 /** @description All of these tags. */
                 tag?: string[];
+                /** @description Only those with standing volumes. */
+                warm?: boolean;
             };
             header?: never;
             path?: never;
