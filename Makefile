@@ -11,7 +11,7 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
 
 WEB_SOURCES := $(shell git ls-files -co --exclude-standard web | grep -vE '\.go$$|^web/(e2e|dist)/')
 
-.PHONY: help build web web-generate web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion bench-fleet demo fuzz clean
+.PHONY: help build web web-generate web-e2e screenshots test e2e story lint openapi fmt bench bench-replication bench-live bench-conversion bench-fleet bench-dashboard demo fuzz clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,7 +80,12 @@ bench-conversion: ## a disk converted by us and by virt-v2v, and both started (C
 bench-fleet: build ## ten thousand simulated agents on a real master, and ids offered to an index of ten million (FLEET_FLAGS)
 	go run ./bench/fleet $(FLEET_FLAGS)
 
-demo: build ## a disk replicated, changed, replicated again, rebuilt and compared; as root a test launch of it
+bench-dashboard: build ## the machines page with 10,000 machines in a browser: first rows, long tasks (FLEET_MACHINES, FLEET_ROUNDS)
+	scripts/setup web
+	go build -trimpath -o bin/bench-dashboard ./bench/dashboard
+	scripts/web fleet
+
+demo: build ## a disk replicated, changed, replicated again, rebuilt and compared; as root a test launch of it; then the dashboard, until Ctrl-C
 	scripts/setup demo
 	scripts/demo
 

@@ -1,8 +1,8 @@
 // A real master with staging, a node and agents that copy image files, all from bin/, and a browser on it.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { request } from 'node:https';
-import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
@@ -18,22 +18,37 @@ const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
 export class World {
   #children = [];
 
-  static async open() {
+  /** open starts a master, with further flags. */
+  static async open(...more) {
     const w = new World();
     w.dir = mkdtempSync(join(tmpdir(), 'openmigrate-web-'));
+    w.flags = more;
     try {
-      w.master = w.#start(join(bin, 'openmigrate'), ['dev', '--data-dir', join(w.dir, 'd'), '--listen', '127.0.0.1:0']);
-      const env = join(w.dir, 'd', 'env');
-      await until('the master is ready', () => existsSync(env));
-      w.env = Object.fromEntries([...readFileSync(env, 'utf8').matchAll(/(\w+)='(.*)'/g)].map((m) => [m[1], m[2]]));
-      w.url = w.env.OPENMIGRATE_URL;
-      w.token = w.env.OPENMIGRATE_TOKEN;
+      await w.#startMaster();
       w.browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags });
     } catch (error) {
       await w.close();
       throw error;
     }
     return w;
+  }
+
+  async #startMaster() {
+    const data = join(this.dir, 'd');
+    const env = join(data, 'env');
+    rmSync(env, { force: true });
+    this.master = this.#start(join(bin, 'openmigrate'), ['dev', '--data-dir', data, '--listen', '127.0.0.1:0', ...this.flags]);
+    await until('the master is ready', () => existsSync(env));
+    this.env = Object.fromEntries([...readFileSync(env, 'utf8').matchAll(/(\w+)='(.*)'/g)].map((m) => [m[1], m[2]]));
+    this.url = this.env.OPENMIGRATE_URL;
+    this.token = this.env.OPENMIGRATE_TOKEN;
+  }
+
+  /** restart ends the master, has something done to its data directory, and starts it again. Its address is another then. */
+  async restart(meanwhile) {
+    await stop(this.master);
+    await meanwhile(join(this.dir, 'd'));
+    await this.#startMaster();
   }
 
   /** link is the one-time link with which the first user is made, as the master printed it. */
@@ -83,10 +98,23 @@ export class World {
     return file;
   }
 
+  /** filesystem makes an image file with an ext4 file system that holds files: contents by path. */
+  filesystem(name, files, mib = 16) {
+    const file = join(this.dir, name);
+    const from = mkdtempSync(join(this.dir, 'files-'));
+    for (const [path, content] of Object.entries(files)) {
+      mkdirSync(join(from, path, '..'), { recursive: true });
+      writeFileSync(join(from, path), content);
+    }
+    const made = spawnSync('mkfs.ext4', ['-q', '-F', '-d', from, file, `${mib}M`], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }, encoding: 'utf8' });
+    if (made.status !== 0) throw new Error(`mkfs.ext4: ${made.stderr ?? made.error}`);
+    return file;
+  }
+
   /** scribble changes a part of an image file. */
-  scribble(file, mib = 1) {
+  scribble(file, mib = 1, bytes = 1 << 16) {
     const f = openSync(file, 'r+');
-    writeSync(f, randomBytes(1 << 16), 0, 1 << 16, mib << 20);
+    writeSync(f, randomBytes(bytes), 0, bytes, mib << 20);
     closeSync(f);
   }
 
@@ -114,14 +142,16 @@ export class World {
   async close() {
     await this.browser?.close();
     await this.#endLaunches().catch((error) => console.error(`launched machines may be left over: ${error.message}`));
-    for (const child of this.#children.reverse()) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      child.kill('SIGTERM');
-      const ended = once(child, 'exit');
-      await Promise.race([ended, sleep(20_000).then(() => child.kill('SIGKILL'))]);
-    }
+    for (const child of this.#children.reverse()) await stop(child);
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+async function stop(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  await Promise.race([ended, sleep(20_000, undefined, { ref: false }).then(() => child.kill('SIGKILL'))]);
 }
 
 /** until waits for something to become true. */
