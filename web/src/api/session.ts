@@ -1,5 +1,5 @@
 import { useSyncExternalStore } from 'react';
-import type { LinkInfo, Problem, Whoami } from './generated/schema';
+import type { LinkInfo, LoginWays, Problem, Whoami } from './generated/schema';
 import { asProblem, problemOf } from './problem';
 
 /**
@@ -82,6 +82,13 @@ export async function signInWithToken(token: string): Promise<void> {
 export async function signInWithPassword(name: string, password: string): Promise<void> {
   await post('/api/v1/login', { name, password });
   become({ state: 'in', who: await whoami(), by: 'cookie' });
+}
+
+/** waysIn says through whom else people can sign in. */
+export async function waysIn(): Promise<LoginWays> {
+  const response = await fetch('/api/v1/login');
+  if (!response.ok) throw await problemOf(response);
+  return (await response.json()) as LoginWays;
 }
 
 /** askLink tells what a one-time link is good for; spendLink sets a password with it, and signs in. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import appPaths from '../paths.json';
 import { faults } from './catalogue';
+import { costOf, money } from './costs';
 import { heat } from './heat';
 import { stepsOf } from './launches';
 import { machineSearch, narrowed } from './machinesearch';
@@ -117,4 +118,20 @@ describe('small things', () => {
     expect(used.size).toBeGreaterThan(8);
     for (const path of used) expect(appPaths).toContain(path);
   });
+});
+
+describe('what copies cost', () => {
+  const since = '2026-11-30T00:00:00Z';
+  const at = new Date('2026-11-30T12:00:00Z');
+  it('is volumes and processors', () => {
+    const cost = costOf({ volumePrice: 0.1, cpuPrice: 0.05 }, 73 * 2 ** 30, 2, since, at);
+    expect(cost?.day).toBeCloseTo(24 * (0.01 + 0.1), 9);
+    expect(cost?.soFar).toBeCloseTo(12 * (0.01 + 0.1), 9);
+  });
+  it('is unknown without prices, and never less than nothing', () => {
+    expect(costOf({ volumePrice: 0, cpuPrice: 0.05 }, 2 ** 30, 0, since, at)).toBeUndefined();
+    expect(costOf({ volumePrice: 1, cpuPrice: 0 }, 2 ** 30, 0, since, new Date('2026-11-29T00:00:00Z'))?.soFar).toBe(0);
+    expect(costOf({ volumePrice: 1, cpuPrice: 0 }, 2 ** 30, 0, '0001-01-01T00:00:00Z', at)?.soFar).toBe(0);
+  });
+  it('is never nothing when it is not', () => expect([money(0, '$'), money(0.001, '$'), money(1.5, '$'), money(1234.5, '€')]).toEqual(['$0.00', 'below $0.01', '$1.50', '€1235']));
 });

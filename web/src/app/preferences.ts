@@ -6,6 +6,9 @@ export interface Preferences {
   utc: boolean;
   /** Of a GiB in staging for a month, in the viewer's currency: the master does not know what the bucket costs. */
   price: number;
+  /** Of a GiB of volumes at a provider for a month, and of a processor for an hour; 0: not known. */
+  volumePrice: number;
+  cpuPrice: number;
   currency: string;
   views: SavedView[];
 }
@@ -18,7 +21,7 @@ export interface SavedView {
 
 const key = 'openmigrate-preferences';
 const mostViews = 50;
-const standard: Preferences = { theme: 'system', utc: false, price: 0.023, currency: '$', views: [] };
+const standard: Preferences = { theme: 'system', utc: false, price: 0.023, volumePrice: 0, cpuPrice: 0, currency: '$', views: [] };
 const listeners = new Set<() => void>();
 let current = read();
 

@@ -1,4 +1,4 @@
-import { useSyncExternalStore } from 'react';
+import { useMemo, useSyncExternalStore } from 'react';
 import { usePreferences } from '../app/preferences';
 import { ago, clock, isSet } from '../format/time';
 
@@ -9,6 +9,7 @@ let timer: ReturnType<typeof setInterval> | undefined;
 
 function subscribe(listener: () => void): () => void {
   listeners.add(listener);
+  if (timer === undefined) now = new Date(); // it stood still while nobody looked
   timer ??= setInterval(() => {
     now = new Date();
     for (const l of listeners) l();
@@ -41,14 +42,11 @@ export function Time({ at, none = 'never' }: { at: string | undefined; none?: st
   );
 }
 
-/** Ago shows how long ago a time was; when it was is at hand. */
+/** Ago shows how long ago a time was; when it was is at hand. It is drawn again only when it would say something else. */
 export function Ago({ at, none = 'never' }: { at: string | undefined; none?: string }) {
-  const now = useNow();
-  if (!isSet(at)) return <>{none}</>;
-  const date = new Date(at);
-  return (
-    <time dateTime={at} title={`${clock(date)}, ${clock(date, 'UTC')}`}>
-      {ago(date, now)}
-    </time>
-  );
+  const date = useMemo(() => (isSet(at) ? new Date(at) : undefined), [at]);
+  const said = useSyncExternalStore(subscribe, () => date && ago(date, now));
+  const title = useMemo(() => date && `${clock(date)}, ${clock(date, 'UTC')}`, [date]);
+  if (!date) return <>{none}</>;
+  return <time dateTime={at} title={title}>{said}</time>;
 }

@@ -15,6 +15,7 @@ const launch: Record<string, Status> = {
 };
 const consistency: Record<string, Status> = { application: 'success', filesystem: 'success', crash: 'info', fuzzy: 'warning' };
 const operation: Record<string, Status> = { running: 'info', done: 'success', failed: 'danger', cancelled: 'warning', open: 'info', committing: 'info', expired: 'warning' };
+const standing: Record<string, Status> = { making: 'info', current: 'success', behind: 'info', applying: 'info', 'in-use': 'info', resting: undefined, releasing: 'warning' };
 const node: Record<string, Status> = { running: 'success', away: 'warning', frozen: 'danger', revoked: undefined };
 
 function State({ of, state }: { of: Record<string, Status>; state: string }) {
@@ -31,6 +32,7 @@ export const LifeState = ({ state }: { state: string }) => <State of={life} stat
 export const LaunchState = ({ state }: { state: string }) => <State of={launch} state={state} />;
 export const Consistency = ({ state }: { state: string }) => <State of={consistency} state={state} />;
 export const OperationState = ({ state }: { state: string }) => <State of={operation} state={state} />;
+export const StandingState = ({ state }: { state: string }) => <State of={standing} state={state} />;
 export const NodeState = ({ state }: { state: string }) => <State of={node} state={state} />;
 
 /** What each consistency means, for those who choose and those who trust. */

@@ -5,6 +5,7 @@ import type { LaunchInfo } from '../api/generated/schema';
 import { isMoving, sizeOf } from '../app/launches';
 import { consoleLines, shown, words } from '../format/text';
 import { seconds, span } from '../format/time';
+import { CostOf } from '../parts/CostOf';
 import { Loaded } from '../parts/Loaded';
 import { Name } from '../parts/Name';
 import { Screen } from '../parts/Screen';
@@ -54,6 +55,7 @@ function Shown({ l }: { l: LaunchInfo }) {
           </Figure>
           <Figure term="Reverted by itself"><Ago at={l.deadline} none="no" /></Figure>
           <Figure term="At">{shown(l.provider, 60)} {sizeOf(l)}</Figure>
+          {l.size > 0 && <Figure term="Cost so far"><CostOf size={l.size} cpus={l.template.cpus ?? 0} since={l.created} ended={l.ended} /></Figure>}
           <Figure term="Instance">{l.instance ? <code>{shown(l.instance, 80)}</code> : 'none'}</Figure>
           {l.source && <Figure term="Source">{words(l.source)}</Figure>}
           {(l.endpoints ?? []).length > 0 && (

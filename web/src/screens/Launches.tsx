@@ -8,6 +8,7 @@ import { Nothing } from '../parts/Nothing';
 import { Pager, type Trail } from '../parts/Pager';
 import { Screen } from '../parts/Screen';
 import { LaunchTable } from './launches/LaunchTable';
+import { Standing } from './launches/Standing';
 
 /** Launches are the copies that run now, and what was launched before. */
 export function Launches() {
@@ -15,6 +16,8 @@ export function Launches() {
     <Screen title="Launches" text="A test brings a copy of a machine up and leaves the source alone; a cutover moves the machine.">
       <Content component="h2">Running now</Content>
       <Listed active label="Launches that run now" />
+      <Content component="h2">Standing volumes</Content>
+      <Standing />
       <Content component="h2">All</Content>
       <Listed label="All launches" />
     </Screen>

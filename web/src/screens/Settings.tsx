@@ -34,6 +34,13 @@ export function Settings() {
           </div>
           <FormHelperText><HelperText><HelperTextItem>The master does not know what your bucket costs; figures of cost are this times its size.</HelperTextItem></HelperText></FormHelperText>
         </FormGroup>
+        <FormGroup label="What volumes at a provider cost for each GiB and month" fieldId="volume-price">
+          <TextInput id="volume-price" type="number" min={0} step="any" value={p.volumePrice} onChange={(_, v) => prefer({ volumePrice: Math.max(0, Number(v) || 0) })} />
+        </FormGroup>
+        <FormGroup label="What a processor of a machine there costs for each hour" fieldId="cpu-price">
+          <TextInput id="cpu-price" type="number" min={0} step="any" value={p.cpuPrice} onChange={(_, v) => prefer({ cpuPrice: Math.max(0, Number(v) || 0) })} />
+          <FormHelperText><HelperText><HelperTextItem>With these two, Launches says what copies cost. 0: it is not known.</HelperTextItem></HelperText></FormHelperText>
+        </FormGroup>
       </Form>
       <Content component="h2" className="om-gap">Who is signed in</Content>
       <DescriptionList isCompact columnModifier={{ default: '1Col', md: '2Col' }}>

@@ -1,7 +1,8 @@
-import { useState, type FormEvent } from 'react';
+import { useEffect, useState, type FormEvent } from 'react';
 import { Button, Content, ExpandableSection, Form, FormGroup, TextInput } from '@patternfly/react-core';
 import type { Problem } from '../api/generated/schema';
-import { signInWithPassword, signInWithToken } from '../api/session';
+import { signInWithPassword, signInWithToken, waysIn } from '../api/session';
+import { shown } from '../format/text';
 import { Command } from '../parts/Command';
 import { Door } from '../parts/Door';
 import { ProblemAlert } from '../parts/ProblemAlert';
@@ -13,6 +14,10 @@ export function SignIn({ why }: { why?: Problem }) {
   const [secret, setSecret] = useState('');
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(why);
+  const [provider, setProvider] = useState<string>();
+  useEffect(() => {
+    waysIn().then((ways) => setProvider(ways.oidc), () => undefined); // the other ways stay
+  }, []);
   const submit = async (e: FormEvent) => {
     e.preventDefault();
     setBusy(true);
@@ -34,6 +39,14 @@ export function SignIn({ why }: { why?: Problem }) {
   return (
     <Door title="Sign in to OpenMigrate">
       {error !== undefined && <ProblemAlert error={error} title={error === why ? 'You were signed out' : 'This did not let you in'} />}
+      {provider && (
+        <>
+          <Button component="a" href={`/login/oidc?return=${encodeURIComponent(window.location.pathname + window.location.search)}`} variant="secondary" isBlock>
+            Sign in through {shown(provider, 60)}
+          </Button>
+          <Content component="p" className="om-gap">Or with a password or a token of this master:</Content>
+        </>
+      )}
       <Form onSubmit={(e) => void submit(e)}>
         {!byToken && (
           <FormGroup label="Name" isRequired fieldId="name">

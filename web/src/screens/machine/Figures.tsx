@@ -1,10 +1,12 @@
 import type { ReactNode } from 'react';
 import { DescriptionList, DescriptionListDescription, DescriptionListGroup, DescriptionListTerm, Progress } from '@patternfly/react-core';
+import { Link } from '@tanstack/react-router';
 import type { MachineInfo } from '../../api/generated/schema';
 import { bytes, percent, rate } from '../../format/amount';
 import { seconds, span } from '../../format/time';
 import { shown, words } from '../../format/text';
 import { Name } from '../../parts/Name';
+import { Consistency } from '../../parts/states';
 import { Ago } from '../../parts/Time';
 
 /** Figures say how far restpoints are behind the disks, and what is being done about it. */
@@ -24,7 +26,10 @@ export function Figures({ m }: { m: MachineInfo }) {
         <Figure term="Changes of late">{rate(m.rpo.change_rate)}</Figure>
         <Figure term="Sent of late">{rate(m.rpo.throughput)}</Figure>
         <Figure term="Done">{m.rpo.eta ? <Ago at={m.rpo.eta} /> : 'no cycle runs, or it is not known'}</Figure>
-        <Figure term="Last restpoint"><Ago at={m.last_time} none="none yet" /></Figure>
+        <Figure term="Last restpoint"><Ago at={m.last_time} none="none yet" /> {m.last_consistency && <Consistency state={m.last_consistency} />}</Figure>
+        <Figure term="Last test">
+          {m.last_test ? <><Link to="/launches/$launch" params={{ launch: m.last_test.launch }}>{m.last_test.passed ? 'Passed' : 'Failed'}</Link> <Ago at={m.last_test.time} /></> : 'none yet'}
+        </Figure>
         <Figure term="Agent heard of"><Ago at={m.last_seen} /></Figure>
         <Figure term="System"><Name text={m.os ?? 'unknown'} most={80} /></Figure>
         <Figure term="Agent">{shown(m.agent_version, 60)}</Figure>

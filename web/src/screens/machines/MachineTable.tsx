@@ -1,3 +1,4 @@
+import { memo, useCallback, type Dispatch, type SetStateAction } from 'react';
 import { Progress, ProgressSize } from '@patternfly/react-core';
 import { Table, Tbody, Td, Th, Thead, Tr, type ThProps } from '@patternfly/react-table';
 import { Link } from '@tanstack/react-router';
@@ -7,7 +8,7 @@ import type { MachineSearch, Sort, SortField } from '../../app/machinesearch';
 import { bytes, percent } from '../../format/amount';
 import { seconds, span } from '../../format/time';
 import { Name } from '../../parts/Name';
-import { LifeState, ReplicationState } from '../../parts/states';
+import { Consistency, LifeState, ReplicationState } from '../../parts/states';
 import { Ago } from '../../parts/Time';
 
 interface Props {
@@ -16,7 +17,7 @@ interface Props {
   sort: (sort: Sort) => void;
   /** Ids of the machines that are chosen; undefined: none can be. */
   chosen: Set<string> | undefined;
-  choose: (chosen: Set<string>) => void;
+  choose: Dispatch<SetStateAction<Set<string>>>;
 }
 
 const columns: { label: string; sort?: SortField }[] = [
@@ -28,6 +29,7 @@ const columns: { label: string; sort?: SortField }[] = [
   { label: 'Lag', sort: 'lag' },
   { label: 'Backlog', sort: 'backlog' },
   { label: 'Last restpoint' },
+  { label: 'Last test' },
 ];
 
 /** MachineTable is one page of machines. */
@@ -42,14 +44,14 @@ export function MachineTable({ machines, search, sort, chosen, choose }: Props) 
       onSort: (_e, _i, direction) => sort(direction === 'desc' ? `-${field}` : field),
     };
   const all = chosen !== undefined && machines.every((m) => chosen.has(m.id));
-  const toggle = (ids: string[], on: boolean) => {
-    const next = new Set(chosen);
+  const toggle = useCallback((ids: string[], on: boolean) => choose((was) => {
+    const next = new Set(was);
     for (const id of ids) {
       if (on) next.add(id);
       else next.delete(id);
     }
-    choose(next);
-  };
+    return next;
+  }), [choose]);
   return (
     <Table aria-label="Machines" variant="compact" gridBreakPoint="grid-lg">
       <Thead>
@@ -62,19 +64,27 @@ export function MachineTable({ machines, search, sort, chosen, choose }: Props) 
       </Thead>
       <Tbody>
         {machines.map((m, i) => (
-          <Row key={m.id} m={m} index={i} chosen={chosen?.has(m.id)} choose={(on) => toggle([m.id], on)} />
+          <Row key={m.id} m={m} index={i} chosen={chosen?.has(m.id)} toggle={toggle} />
         ))}
       </Tbody>
     </Table>
   );
 }
 
-function Row({ m, index, chosen, choose }: { m: MachineInfo; index: number; chosen: boolean | undefined; choose: (on: boolean) => void }) {
+interface RowProps {
+  m: MachineInfo;
+  index: number;
+  chosen: boolean | undefined;
+  toggle: (ids: string[], on: boolean) => void;
+}
+
+/** Row is drawn again only when its machine or its mark has changed: a list is read again with each event. */
+const Row = memo(function Row({ m, index, chosen, toggle }: RowProps) {
   const next = nextStep(m);
   const late = seconds(m.rpo.lag) > 0;
   return (
     <Tr>
-      {chosen !== undefined && <Td select={{ rowIndex: index, isSelected: chosen, onSelect: (_e, on) => choose(on) }} />}
+      {chosen !== undefined && <Td select={{ rowIndex: index, isSelected: chosen, onSelect: (_e, on) => toggle([m.id], on) }} />}
       <Td dataLabel="Name">
         <Link to="/machines/$machine" params={{ machine: m.id }}><Name text={m.name} most={48} /></Link>
         <div className="om-quiet"><Name text={m.os ?? 'system unknown'} most={40} /></div>
@@ -88,8 +98,20 @@ function Row({ m, index, chosen, choose }: { m: MachineInfo; index: number; chos
       <Td dataLabel="RPO / goal" className="om-number">{m.rpo.instant ? span(m.rpo.now) : '–'} / {seconds(m.rpo.target) > 0 ? span(m.rpo.target) : 'none'}</Td>
       <Td dataLabel="Lag" className="om-number">{late ? span(m.rpo.lag) : 'on time'}</Td>
       <Td dataLabel="Backlog" className="om-number">{bytes(m.rpo.backlog)}</Td>
-      <Td dataLabel="Last restpoint"><Ago at={m.last_time} none="none yet" /></Td>
+      <Td dataLabel="Last restpoint"><Ago at={m.last_time} none="none yet" />{m.last_consistency && <div><Consistency state={m.last_consistency} /></div>}</Td>
+      <Td dataLabel="Last test"><LastTest m={m} /></Td>
     </Tr>
+  );
+});
+
+function LastTest({ m }: { m: MachineInfo }) {
+  const t = m.last_test;
+  if (!t) return <>none yet</>;
+  return (
+    <>
+      <Link to="/launches/$launch" params={{ launch: t.launch }}>{t.passed ? 'Passed' : 'Failed'}</Link>
+      <div className="om-quiet"><Ago at={t.time} /></div>
+    </>
   );
 }
 

@@ -96,15 +96,16 @@ function Row({ f, open, at }: { f: FileInfo; open: () => void; at: string }) {
 /** Download gets a file: the browser by itself when its cookie is enough, through this page's memory when a token is needed. */
 function Download({ f, at }: { f: FileInfo; at: string }) {
   const label = `Download ${shown(f.name, 60)}`;
+  const fileName = shown(f.name, 255); // in a folder of downloads, too, a name must look like what it is
   const get = useAct(async () => {
     const url = URL.createObjectURL(await fetchBlob(at));
     const link = document.createElement('a');
     link.href = url;
-    link.download = f.name;
+    link.download = fileName;
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }, { failed: 'The file was not downloaded' });
-  if (!usesToken()) return <a href={at} download={f.name} aria-label={label}>Download</a>;
+  if (!usesToken()) return <a href={at} download={fileName} aria-label={label}>Download</a>;
   if (f.size > mostInMemory) return <span className="om-quiet">openmigrate restpoints cp</span>;
   return <Button variant="link" isInline isLoading={get.busy} aria-label={label} onClick={() => get.start()}>Download</Button>;
 }
