@@ -1,15 +1,17 @@
 // What an operator does, in a browser, against the real thing.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { findings } from './axe.mjs';
 import { patience, until, World } from './world.mjs';
 
 // Marks that turn the direction of text the master refuses in names; src/format has its own tests for those that come from disks and consoles.
 const hostile = `<img src=x onerror=alert(1)>"' \u05d0\u05d1`;
-let w, page, disk, id;
+let w, page, disk, id, restpoint;
 
 before(async () => {
-  w = await World.open();
+  w = await World.open('--oidc-issuer', 'https://id.example.invalid', '--oidc-client-id', 'openmigrate'); // nobody answers there: the master starts all the same
   page = await w.page();
 });
 after(async () => {
@@ -46,6 +48,18 @@ test('the link that the master prints makes the first admin, once', async () => 
   await visitor.goto('about:blank');
   await visitor.goto(link);
   await visitor.getByText('This link cannot be used').waitFor();
+  await visitor.context().close();
+});
+
+test('whoever has an account elsewhere is led there, and back to where he was going', async () => {
+  const visitor = await w.page();
+  await visitor.goto(`${w.url}/machines?search=blue`);
+  const button = visitor.getByRole('link', { name: 'Sign in through id.example.invalid' });
+  assert.equal(await button.getAttribute('href'), `/login/oidc?return=${encodeURIComponent('/machines?search=blue')}`);
+  assert.deepEqual(await findings(visitor), []);
+  await button.click();
+  await visitor.getByText(/provider/i).first().waitFor();
+  assert.match(visitor.url(), /\/login\/oidc/);
   await visitor.context().close();
 });
 
@@ -177,6 +191,13 @@ test('a test is launched, followed step by step, seen, and ended', async () => {
   assert.ok(await page.getByRole('img', { name: /screen showed/ }).evaluate((i) => i.naturalWidth > 100), 'the screenshot is no picture');
   await page.getByText('Passed').first().waitFor();
   assert.deepEqual(await findings(page), []);
+  const asked = [];
+  const listen = (r) => asked.push(new URL(r.url()).pathname);
+  page.on('request', listen);
+  await sleep(25_000); // longer than anything that is read by the clock
+  page.off('request', listen);
+  const launch = page.url().split('/').at(-1);
+  assert.deepEqual(asked.filter((path) => path === `/api/v1/launches/${launch}`), [], 'the launch was read again, and nothing told of it');
   await page.getByRole('button', { name: /End the test/ }).click();
   await page.getByRole('dialog').getByText('What is lost:').waitFor();
   await page.getByRole('dialog').getByRole('button', { name: 'End the test' }).click();
@@ -204,6 +225,29 @@ test('the machine is cut over, live, and taken back', async () => {
   await page.getByText('Rolled back').first().waitFor();
 });
 
+test('volumes that stand by are listed with what they cost', async () => {
+  const template = () => w.call('GET', `/api/v1/machines/${id}/launch-template`);
+  const set = async (warm) => w.call('PUT', `/api/v1/machines/${id}/launch-template`, { ...(await template()), warm }, { 'If-Match': '*' });
+  await page.goto(`${w.url}/settings`);
+  await page.getByLabel(/What volumes at a provider cost/).fill('100000');
+  await page.goto(`${w.url}/launches`);
+  await page.getByText('No volumes stand by').waitFor();
+  await set(true);
+  const row = page.getByRole('grid', { name: 'Standing volumes' }).getByRole('row', { name: /db-1/ });
+  await row.getByText('Current').waitFor({ timeout: 3 * patience }); // volumes are looked after twice a minute
+  await row.getByText(/a day/).waitFor();
+  assert.deepEqual(await findings(page), []);
+  await set(false);
+  await page.getByText('No volumes stand by').waitFor({ timeout: 3 * patience });
+});
+
+test('machines say how their last restpoint is, and how their last test went', async () => {
+  await page.goto(`${w.url}/machines`);
+  const row = page.getByRole('row', { name: /db-1/ });
+  await row.getByRole('link', { name: 'Passed' }).waitFor();
+  assert.match(await row.getByRole('gridcell').filter({ hasText: /Fuzzy|Crash|Filesystem/ }).first().textContent(), /ago|just now/);
+});
+
 test('an older restpoint is rolled back to, and let go again', async () => {
   await page.goto(`${w.url}/machines/${id}/restpoints`);
   await page.getByRole('button', { name: /Roll back to restpoint/ }).last().click();
@@ -218,18 +262,69 @@ test('an older restpoint is rolled back to, and let go again', async () => {
   await launchState('reverted');
 });
 
+/** wide reports whether the page has grown beyond the window. */
+const wide = (p) => p.evaluate(() => document.documentElement.scrollWidth > window.innerWidth + 1);
+const ran = (p) => p.evaluate(() => globalThis.ran === true || document.querySelector('img[src="x"]') !== null);
+
 test('a name full of tricks is shown, and does nothing', async () => {
   await w.call('POST', '/api/v1/tokens', { name: hostile, role: 'viewer' });
   await page.goto(`${w.url}/access`);
   await page.getByText(hostile).first().waitFor();
-  assert.equal(await page.locator('img[src="x"]').count(), 0);
+  assert.equal(await ran(page), false);
+  for (const name of ['x'.repeat(10_000), 'a\u202egnp.exe', 'a\u0000b']) {
+    await assert.rejects(w.call('POST', '/api/v1/tokens', { name, role: 'viewer' }), /: 4\d\d /, `${name.slice(0, 20)} was taken`);
+  }
+});
+
+const long = 'l'.repeat(251) + '.txt';
+/** What tricks there are in names of files, and what is in each. */
+const tricks = {
+  '<img src=x onerror="globalThis.ran=true">': 'angle', [`"'&amp; quotes`]: 'quotes', 'invoice\u202egnp.exe': 'turned', '\u05d0\u05d1\u05d2': 'hebrew', [long]: 'long', 'line\nbreak': 'two lines',
+};
+const files = Object.fromEntries(Object.entries(tricks).map(([name, content]) => [`tricks/${name}`, content]));
+
+test('a server that calls itself something is called what a host may be', async () => {
+  const { id: token, token: text } = await w.call('POST', '/api/v1/enrolment-tokens', { kind: 'agent' });
+  w.agent(`<img src=x onerror="globalThis.ran=true">"'\u202e${'n'.repeat(200)}`, text, w.filesystem('tricks.img', files));
+  const tricky = await until('it enrols', async () => (await w.call('GET', '/api/v1/enrolment-tokens')).items.find((t) => t.id === token)?.used_by[0]?.split('/').at(-1));
+  const m = await until('it has a restpoint', async () => {
+    const now = await w.call('GET', `/api/v1/machines/${tricky}`);
+    return now.last_restpoint && now;
+  });
+  assert.match(m.name, /^[\w.-]{1,63}$/);
+  restpoint = m.last_restpoint;
+  await page.goto(`${w.url}/machines`);
+  await page.getByRole('link', { name: m.name }).waitFor();
+  assert.equal(await ran(page), false);
+  assert.equal(await wide(page), false);
+});
+
+test('names of files hide nothing and do nothing, and each can be got', async () => {
+  await page.goto(`${w.url}/restpoints/${restpoint}`);
+  await page.getByRole('button', { name: 'Browse files' }).click();
+  await page.getByRole('button', { name: 'tricks' }).click();
+  await page.getByText('invoice\u27e8U+202E\u27e9gnp.exe').waitFor(); // the mark is shown, not obeyed
+  await page.getByText('line\u240abreak').waitFor();
+  await page.getByText('\u05d0\u05d1\u05d2').waitFor();
+  await page.getByText(`"'&amp; quotes`).waitFor();
+  await page.getByText('<img src=x onerror="globalThis.ran=true">').waitFor();
+  await page.getByText(/^l+\u2026$/).waitFor();
+  assert.equal(await ran(page), false, 'a file name ran as a script');
+  assert.equal(await wide(page), false, 'a file name widened the page');
+  for (const [name, content] of Object.entries(tricks)) {
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('row').filter({ hasText: name.startsWith('l'.repeat(9)) ? /^l+\u2026/ : name.replace('\u202e', '\u27e8U+202E\u27e9').replace('\n', '\u240a') }).getByText('Download').click(),
+    ]);
+    assert.equal(readFileSync(await download.path(), 'utf8'), content, name);
+    assert.doesNotMatch(download.suggestedFilename(), /[\u202e/\n]/, 'the name of the download hides what it is');
+  }
 });
 
 test('a text of 10,000 characters does not break the page', async () => {
   await page.goto(`${w.url}/machines?search=${'x'.repeat(10_000)}`);
   await page.getByText('No machine is like that').waitFor();
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth + 1);
-  assert.equal(wide, false);
+  assert.equal(await wide(page), false);
 });
 
 test('removing asks for the name, and says what is lost', async () => {
@@ -292,7 +387,7 @@ test('everything can be reached by keyboard', async () => {
 });
 
 const screens = () => [
-  '/overview', '/machines', '/add-machine', `/machines/${id}`, `/machines/${id}/restpoints`, `/machines/${id}/launch-template`, '/launches', '/providers', '/nodes', '/access', '/settings',
+  '/overview', '/machines', '/add-machine', `/machines/${id}`, `/machines/${id}/restpoints`, `/machines/${id}/launch-template`, `/restpoints/${restpoint}`, '/launches', '/providers', '/nodes', '/access', '/settings',
 ];
 
 for (const theme of ['light', 'dark']) {
@@ -303,6 +398,11 @@ for (const theme of ['light', 'dark']) {
       await page.goto(w.url + path);
       await page.getByRole('heading', { level: 1 }).waitFor();
       await until('nothing loads', async () => (await page.locator('[aria-busy=true]').count()) === 0);
+      const browse = page.getByRole('button', { name: 'Browse files' });
+      if ((await browse.count()) > 0) {
+        await browse.click();
+        await page.getByRole('grid', { name: 'Files' }).waitFor();
+      }
       held.push(...(await findings(page)).map((f) => `${path}: ${f}`));
       for (const tab of await page.getByRole('tab').all()) {
         await tab.click();
@@ -317,15 +417,15 @@ for (const theme of ['light', 'dark']) {
 
 test('a phone shows every screen without scrolling sideways', async () => {
   await page.setViewportSize({ width: 390, height: 844 });
-  const wide = [];
+  const broad = [];
   for (const path of screens()) {
     await page.goto(w.url + path);
     await page.getByRole('heading', { level: 1 }).waitFor();
     await until('nothing loads', async () => (await page.locator('[aria-busy=true]').count()) === 0);
-    if (await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth + 1)) wide.push(path);
+    if (await wide(page)) broad.push(path);
   }
   await page.setViewportSize({ width: 1360, height: 900 });
-  assert.deepEqual(wide, []);
+  assert.deepEqual(broad, []);
 });
 
 test('the browser had nothing to complain about, the policy included', () => assert.deepEqual(page.complaints, []));
