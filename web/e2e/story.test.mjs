@@ -322,7 +322,7 @@ test('removing asks for the name, and says what is lost', async () => {
   await dialog.getByRole('textbox').fill('short-lived');
   await go.click();
   await page.getByText('The machine was removed').waitFor();
-  assert.equal(await page.getByRole('link', { name: 'short-lived' }).count(), 0);
+  await until('it is not listed any more', async () => (await page.getByRole('link', { name: 'short-lived' }).count()) === 0);
 });
 
 test('a viewer is offered nothing that he may not do', async () => {

@@ -55,6 +55,7 @@ export function Danger({ m }: { m: MachineInfo }) {
           await remove(m);
           done('The machine was removed');
           await navigate({ to: '/machines' });
+          void queries.invalidateQueries();
         }}>
           <Content component="p"><strong>What is lost:</strong> all restpoints of this machine ({count(m.restpoints, 'restpoint was', 'restpoints were')} made so far), for good, and its
             settings. Its agent is shut out. Copies that were launched and finalized stay.</Content>
