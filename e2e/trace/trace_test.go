@@ -4,6 +4,7 @@ package trace
 import (
 	"compress/gzip"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -94,6 +95,13 @@ func TestRestpoint(t *testing.T) {
 	}
 	l.StartHydrator(l.Token("node"))
 	l.StartAgent(l.Token("agent"), disk)
+	l.Eventually(time.Minute, "agent enrolled", func() error {
+		var list []struct{ Name string }
+		if l.JSON(&list, "machines", "ls"); len(list) == 0 {
+			return errors.New("no machine")
+		}
+		return nil
+	})
 	if out, err := l.Command("machines", "sync", "web1", "--wait").CombinedOutput(); err != nil {
 		t.Fatalf("sync: %v\n%s", err, out)
 	}
