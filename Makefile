@@ -37,7 +37,7 @@ bin/%: $(GO_SOURCES)
 
 test: build ## all tests with the race detector (root: block devices; sets up what it needs)
 	scripts/setup test
-	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
 	if scripts/web have; then scripts/web test; else echo "no Node 20 here: the dashboard's tests are left out" >&2; fi
 
 web-e2e: build ## the dashboard in Debian's Chromium, on a real master with real replication and launches (Node 20)

@@ -165,9 +165,12 @@ func (c *Catalog) queueJob(w store.Writer, j *Job) error {
 	return putJob(w, j)
 }
 
+// proofKey is under which prove jobs of a machine are found; those of a rebuilt index are of no machine.
+func proofKey(j *Job) []byte { return []byte(j.Project + "/" + j.Machine) }
+
 // joinProof adds the packs of j to the newest prove job of its machine, if nobody has begun that and there is room, and makes j that job.
 func joinProof(w store.Writer, j *Job) (joined bool, err error) {
-	id, err := w.Get(tableProofs, []byte(j.Machine))
+	id, err := w.Get(tableProofs, proofKey(j))
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
@@ -194,12 +197,12 @@ func (j *Job) untouched() bool {
 // putJob is the only writer of a job's rows.
 func putJob(w store.Writer, j *Job) error {
 	if j.untouched() {
-		if err := w.Put(tableProofs, []byte(j.Machine), []byte(j.ID)); err != nil {
+		if err := w.Put(tableProofs, proofKey(j), []byte(j.ID)); err != nil {
 			return err
 		}
 	} else if j.Kind == wire.JobProve {
-		if id, err := w.Get(tableProofs, []byte(j.Machine)); err == nil && string(id) == j.ID {
-			if err := w.Delete(tableProofs, []byte(j.Machine)); err != nil {
+		if id, err := w.Get(tableProofs, proofKey(j)); err == nil && string(id) == j.ID {
+			if err := w.Delete(tableProofs, proofKey(j)); err != nil {
 				return err
 			}
 		} else if err != nil && !errors.Is(err, store.ErrNotFound) {

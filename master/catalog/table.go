@@ -31,7 +31,7 @@ const (
 	tableMachineRest    = "machine_restpoints" // machine 0 sequence → restpoint
 	tableObjects        = "restpoint_objects"  // restpoint → the countersigned object
 	tableQueue          = "job_queue"          // job's number → job
-	tableProofs         = "proofs"             // machine → its newest prove job that nobody has begun
+	tableProofs         = "proofs"             // project/machine → its newest prove job that nobody has begun
 	tableMachineSession = "machine_sessions"   // machine 0 session number → session
 )
 
