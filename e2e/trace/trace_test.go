@@ -1,3 +1,5 @@
+//go:build e2e
+
 // Package trace has the real programs export their traces to a collector, and follows one restpoint through them.
 package trace
 
