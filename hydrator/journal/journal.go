@@ -10,10 +10,6 @@
 package journal
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,11 +21,9 @@ import (
 	"github.com/openmigrate/openmigrate/internal/durable"
 )
 
-// The file: magic "OMVJ", version u16, flags u16, length u32, JSON, SHA-256 over all before it.
+// magic begins the file, which is a durable.Record.
 const (
 	magic   = "OMVJ"
-	version = 1
-	header  = 12
 	maxSize = 64 << 10
 )
 
@@ -45,6 +39,8 @@ var (
 	// ErrVersion: a newer version wrote it.
 	ErrVersion = errors.New("volume journal was written by a newer version")
 )
+
+var record = durable.Record{Name: "volume journal", Magic: magic, Version: 1, Max: maxSize, Corrupt: ErrCorrupt, Newer: ErrVersion}
 
 // Content is one disk of one restpoint.
 type Content struct {
@@ -186,35 +182,13 @@ func (j *Journal) write(s State) error {
 }
 
 // Encode writes s as it is in the file.
-func Encode(s *State) ([]byte, error) {
-	body, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("encode volume journal: %w", err)
-	}
-	b := append(make([]byte, 0, header+len(body)+sha256.Size), magic...)
-	b = binary.LittleEndian.AppendUint16(b, version)
-	b = binary.LittleEndian.AppendUint16(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
-	b = append(b, body...)
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...), nil
-}
+func Encode(s *State) ([]byte, error) { return record.Encode(s) }
 
 // Decode reads what Encode writes: ErrCorrupt or ErrVersion otherwise.
 func Decode(b []byte) (*State, error) {
-	if len(b) < header+sha256.Size || len(b) > maxSize || string(b[:4]) != magic {
-		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
-	}
-	if v := binary.LittleEndian.Uint16(b[4:]); v != version || binary.LittleEndian.Uint16(b[6:]) != 0 {
-		return nil, fmt.Errorf("%w: version %d, this program knows %d; upgrade it", ErrVersion, v, version)
-	}
-	end := len(b) - sha256.Size
-	if sum := sha256.Sum256(b[:end]); !bytes.Equal(sum[:], b[end:]) || int64(binary.LittleEndian.Uint32(b[8:])) != int64(end-header) {
-		return nil, fmt.Errorf("%w: checksum", ErrCorrupt)
-	}
 	s := new(State)
-	if err := json.Unmarshal(b[header:end], s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	if err := record.Decode(b, s); err != nil {
+		return nil, err
 	}
 	if (s.Holds == nil) == (s.To == nil) || s.Done < 0 || len(s.Over) > maxOver {
 		return nil, fmt.Errorf("%w: it says neither what the volume holds nor what is written", ErrCorrupt)

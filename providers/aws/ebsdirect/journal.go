@@ -1,11 +1,8 @@
 package ebsdirect
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -16,13 +13,7 @@ import (
 	"github.com/openmigrate/openmigrate/internal/durable"
 )
 
-// The file: magic "OMSJ", version u16, flags u16, length u32, JSON, SHA-256 over all before it.
-const (
-	magic   = "OMSJ"
-	version = 1
-	header  = 12
-	maxSize = 64 << 10
-)
+const maxSize = 64 << 10 // bytes of the file
 
 var (
 	// ErrCorrupt: the journal cannot be read. Remove it: the next snapshot is a full one.
@@ -30,6 +21,8 @@ var (
 	// ErrVersion: a newer version wrote it.
 	ErrVersion = errors.New("snapshot journal was written by a newer version")
 )
+
+var file = durable.Record{Name: "snapshot journal", Magic: "OMSJ", Version: 1, Max: maxSize, Corrupt: ErrCorrupt, Newer: ErrVersion}
 
 // Content is one disk of one restpoint.
 type Content struct {
@@ -145,7 +138,7 @@ func (j *Journal) abandon(r *Record) {
 }
 
 func (j *Journal) write(r Record) error {
-	b, err := encode(&r)
+	b, err := file.Encode(&r)
 	if err != nil {
 		return err
 	}
@@ -163,34 +156,10 @@ func (j *Journal) writing(w Writing) error {
 	return j.write(r)
 }
 
-func encode(r *Record) ([]byte, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode snapshot journal: %w", err)
-	}
-	b := append(make([]byte, 0, header+len(body)+sha256.Size), magic...)
-	b = binary.LittleEndian.AppendUint16(b, version)
-	b = binary.LittleEndian.AppendUint16(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
-	b = append(b, body...)
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...), nil
-}
-
 func decode(b []byte) (*Record, error) {
-	if len(b) < header+sha256.Size || len(b) > maxSize || string(b[:4]) != magic {
-		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
-	}
-	if v := binary.LittleEndian.Uint16(b[4:]); v != version || binary.LittleEndian.Uint16(b[6:]) != 0 {
-		return nil, fmt.Errorf("%w: version %d, this program knows %d; upgrade it", ErrVersion, v, version)
-	}
-	end := len(b) - sha256.Size
-	if sum := sha256.Sum256(b[:end]); !bytes.Equal(sum[:], b[end:]) || int64(binary.LittleEndian.Uint32(b[8:])) != int64(end-header) {
-		return nil, fmt.Errorf("%w: checksum", ErrCorrupt)
-	}
 	r := new(Record)
-	if err := json.Unmarshal(b[header:end], r); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	if err := file.Decode(b, r); err != nil {
+		return nil, err
 	}
 	if w := r.Writing; w != nil {
 		if _, err := w.sum(); err != nil || w.Next < 0 || w.Next > Blocks(w.Content.Size) || w.Put < 0 || w.Left < 0 || w.Put+w.Left > w.Next || w.Attempt < 0 {
