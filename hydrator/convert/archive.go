@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/openmigrate/openmigrate/hydrator/convert/fence"
@@ -40,7 +41,8 @@ func parseArchive(r io.Reader) (*archive, error) {
 		a.modes[entry.name] = entry
 		delete(a.text, entry.name)
 		kind := entry.mode & cpioType
-		if kind != cpioLink && (kind != cpioRegular || !inAny(entry.name, textDirs)) || entry.size > min(maxText, left) {
+		configures := slices.ContainsFunc(textDirs, func(dir string) bool { return strings.HasPrefix(entry.name, dir) })
+		if kind != cpioLink && (kind != cpioRegular || !configures) || entry.size > min(maxText, left) {
 			return nil
 		}
 		left -= entry.size
@@ -50,15 +52,6 @@ func parseArchive(r io.Reader) (*archive, error) {
 		return err
 	})
 	return a, err
-}
-
-func inAny(name string, dirs []string) bool {
-	for _, dir := range dirs {
-		if strings.HasPrefix(name, dir) {
-			return true
-		}
-	}
-	return false
 }
 
 // modules are the names of those in it.

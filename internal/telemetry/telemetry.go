@@ -60,23 +60,12 @@ func Under(ctx context.Context, id string) context.Context {
 
 // Start begins a span. The function that it returns ends it, as failed if *err is set then; nil: it cannot fail.
 func Start(ctx context.Context, name string, attributes ...attribute.KeyValue) (context.Context, func(err *error)) {
-	return start(ctx, name, time.Time{}, attributes)
+	return Since(ctx, time.Now(), name, attributes...)
 }
 
 // Since is Start for what began earlier.
 func Since(ctx context.Context, began time.Time, name string, attributes ...attribute.KeyValue) (context.Context, func(err *error)) {
-	return start(ctx, name, began, attributes)
-}
-
-func start(ctx context.Context, name string, began time.Time, attributes []attribute.KeyValue) (context.Context, func(err *error)) {
-	options := []trace.SpanStartOption{trace.WithAttributes(attributes...)}
-	if !began.IsZero() {
-		options = append(options, trace.WithTimestamp(began))
-	}
-	if _, ok := Rooted(ctx); ok {
-		options = append(options, trace.WithNewRoot())
-	}
-	ctx, span := otel.Tracer(scope).Start(ctx, name, options...)
+	ctx, span := begin(ctx, name, began, attributes)
 	ctx = context.WithValue(ctx, rootKey{}, nil)
 	return ctx, func(err *error) {
 		if err != nil && *err != nil {
@@ -88,12 +77,16 @@ func start(ctx context.Context, name string, began time.Time, attributes []attri
 
 // Record notes a span that is over.
 func Record(ctx context.Context, name string, began, ended time.Time, attributes ...attribute.KeyValue) {
+	_, span := begin(ctx, name, began, attributes)
+	span.End(trace.WithTimestamp(ended))
+}
+
+func begin(ctx context.Context, name string, began time.Time, attributes []attribute.KeyValue) (context.Context, trace.Span) {
 	options := []trace.SpanStartOption{trace.WithTimestamp(began), trace.WithAttributes(attributes...)}
 	if _, ok := Rooted(ctx); ok {
 		options = append(options, trace.WithNewRoot())
 	}
-	_, span := otel.Tracer(scope).Start(ctx, name, options...)
-	span.End(trace.WithTimestamp(ended))
+	return otel.Tracer(scope).Start(ctx, name, options...)
 }
 
 // Note adds to the span that is under way.

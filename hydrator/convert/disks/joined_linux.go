@@ -189,7 +189,7 @@ func receive(socket *os.File, mode int) (*os.File, error) {
 	if err != nil || len(fds) != 1 {
 		return nil, errors.Join(errors.New("the process sent no folder"), err)
 	}
-	defer unix.Close(fds[0]) //nolint:errcheck // only a path
+	defer func() { _ = unix.Close(fds[0]) }()
 	fd, err := unix.Openat(fds[0], fuse.Name(0), mode|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

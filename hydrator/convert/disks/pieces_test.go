@@ -169,7 +169,7 @@ func TestKilledWithPieces(t *testing.T) {
 	_ = cmd.Wait()
 	deadline := time.Now().Add(30 * time.Second)
 	for serving(t, list[0].Path) && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // of another process
+		time.Sleep(50 * time.Millisecond) // it is of another process: nothing tells when it is gone
 	}
 	if serving(t, list[0].Path) {
 		t.Error("the process that showed the volume is still there")

@@ -88,7 +88,7 @@ type startRequest struct {
 	ClientToken      string
 	Description      string
 	Encrypted        *bool
-	KmsKeyArn        string //nolint:revive // the name on the wire
+	KmsKeyArn        string
 	Tags             []struct{ Key, Value string }
 	Timeout          int
 }
