@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -168,7 +169,7 @@ func (t *tx) remember(name string, b *bolt.Bucket, key []byte) {
 	if !t.keep {
 		return
 	}
-	w := was{table: name, key: key}
+	w := was{table: name, key: bytes.Clone(key)} // the caller may use its own again
 	if v := b.Get(key); v != nil {
 		w.value = append(make([]byte, 0, len(v)), v...) // the page may be written over
 	}

@@ -210,3 +210,20 @@ func BenchmarkUpdates(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// A key is the caller's to use again once it was put.
+func TestGroupUndoesKeysThatChanged(t *testing.T) {
+	s := opened(t)
+	own := errors.New("own")
+	errs := together(t, s, set("a", "1"), func(w store.Writer) error {
+		key := []byte("b")
+		if err := w.Put("t", key, []byte("2")); err != nil {
+			return err
+		}
+		key[0] = 'a'
+		return own
+	})
+	if errs[0] != nil || !errors.Is(errs[1], own) || value(t, s, "a") != "1" || value(t, s, "b") != "-" {
+		t.Errorf("%v; a is %q, b is %q", errs, value(t, s, "a"), value(t, s, "b"))
+	}
+}
