@@ -1998,6 +1998,7 @@ export interface components {
             staging_ca?: string;
             staging_hosts: string[];
             target?: string;
+            /** @description Trace is the thing whose trace the work belongs to: a restpoint's or a launch's id. See package telemetry. */
             trace?: string;
             /** @description hydrate: one, in place of Target; convert: all, in the order of the machine's disks */
             volumes?: components["schemas"]["Volume"][];
